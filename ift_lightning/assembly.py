@@ -1,0 +1,299 @@
+"""Turns a composed config into objects. Entry points share this; nothing below knows configs."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.util
+import json
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.loggers import Logger
+
+from ift_lightning.config.checks import Machine
+from ift_lightning.config.schema import (
+    BadRows,
+    DataConfig,
+    DataSource,
+    Overflow,
+    TemplateConfig,
+    TrainConfig,
+    Turns,
+)
+from ift_lightning.data.preparation import DataPreparation, RecordSource
+from ift_lightning.data.record_sources import (
+    DefectDrillSource,
+    DrillSource,
+    FileSource,
+    HubSource,
+)
+from ift_lightning.data.splits import HashSplitter
+from ift_lightning.data.token_cache import TokenCache, TokenizedData
+from ift_lightning.data.variants import variant
+from ift_lightning.errors import UserError
+from ift_lightning.modeling.adapters import adalora_steps, attach_adapter
+from ift_lightning.modeling.loading import (
+    check_model_folder,
+    load_base_model,
+    load_tokenizer,
+    tokenizer_fingerprint,
+)
+from ift_lightning.templating.examples import ExampleBuilder
+from ift_lightning.templating.template import Template
+from ift_lightning.templating.weights import KeyTokens, LossWeights
+from ift_lightning.types import json_fingerprint
+
+EXAMPLE_FORMAT = 1
+"""Counted up when the same config gives other tokens or weights, so that no cache outlives it."""
+
+
+def look_at_machine() -> Machine:
+    """Return what this machine can do."""
+    has_gpu = torch.cuda.is_available()
+    return Machine(
+        has_gpu=has_gpu,
+        has_flash_attention=importlib.util.find_spec("flash_attn") is not None,
+        has_bitsandbytes=importlib.util.find_spec("bitsandbytes") is not None,
+        gpu_has_bf16=has_gpu and torch.cuda.is_bf16_supported(),
+    )
+
+
+def runs_on_gpu(config: TrainConfig) -> bool:
+    """Whether the model will be on a GPU."""
+    return torch.cuda.is_available() and config.trainer.accelerator in ("auto", "gpu", "cuda")
+
+
+def plain(value: Any) -> Any:
+    """Return a config as JSON values."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+def config_fingerprint(config: TrainConfig) -> str:
+    """Identify what a config trains, leaving out where it writes and what it shows."""
+    values = plain(config)
+    for name in ("run_dir", "resume", "name", "logger"):
+        values.pop(name)
+    values["data"].pop("cache_dir")
+    values["data"].pop("num_workers")
+    values["trainer"].pop("progress_bar")
+    return json_fingerprint(values)
+
+
+def build_source(data: DataConfig) -> RecordSource:
+    """Return where the rows come from.
+
+    Raises:
+        UserError: A path does not exist, or holds no data files.
+    """
+    own_paths = {
+        split: Path(path).expanduser()
+        for split, path in (("val", data.val_path), ("test", data.test_path))
+        if path
+    }
+    if data.path:
+        path = Path(data.path).expanduser()
+        return FileSource(path, own_paths=own_paths, form=data.form, fields=data.fields)
+    if own_paths:
+        raise UserError("data.val_path and data.test_path go together with data.path")
+    if data.source is DataSource.hub:
+        assert data.hub is not None
+        return HubSource(
+            data.hub,
+            revision=data.revision,
+            config=data.hub_config,
+            split=data.hub_split,
+            form=data.form,
+            fields=data.fields,
+        )
+    wanted = {"train": data.num_train, "val": data.num_val, "test": data.num_test}
+    sizes = {split: size or 0 for split, size in wanted.items()}
+    make = DrillSource if data.source is DataSource.drills else DefectDrillSource
+    return make(sizes, seed=data.drills_seed)
+
+
+def build_template(config: TemplateConfig) -> Template:
+    """Return the template that ``config`` describes."""
+    return Template(**{f.name: getattr(config, f.name) for f in dataclasses.fields(config)})
+
+
+def build_example_builder(config: TrainConfig, tokenizer: Any) -> ExampleBuilder:
+    """Return what makes token ids of records."""
+    data, loss = config.data, config.loss
+    weights = LossWeights(
+        plain(loss.role_weights), [KeyTokens(**plain(rule)) for rule in loss.key_tokens]
+    )
+    level = config.cot_level.name
+    return ExampleBuilder(
+        build_template(config.template),
+        tokenizer,
+        weights=weights,
+        max_seq_length=data.max_seq_length,
+        cut_prompt=data.overflow is Overflow.cut_prompt,
+        reasoning_level=None if level == "none" else level,
+        last_turn_only=data.train_on is Turns.last,
+        allow_special_tokens=data.allow_special_tokens,
+    )
+
+
+def prepare_data(config: TrainConfig, tokenizer: Any, rejected_path: Path) -> TokenizedData:
+    """Return the tokenized splits of a config; see :meth:`DataPreparation.run`."""
+    data = config.data
+    val_fraction = 0.0 if data.val_path else data.val_fraction
+    test_fraction = 0.0 if data.test_path else data.test_fraction
+    splitter = HashSplitter(val_fraction, test_fraction, data.split_seed)
+    preparation = DataPreparation(
+        variant=variant(config.data_variant.name),
+        variant_name=config.data_variant.name,
+        split_of=splitter.split_of,
+        split_key=[val_fraction, test_fraction, data.split_seed],
+        limits={"train": data.num_train, "val": data.num_val, "test": data.num_test},
+        skip_bad_rows=data.bad_rows is BadRows.skip,
+    )
+    builder_key = [
+        EXAMPLE_FORMAT,
+        plain(config.template),
+        plain(config.loss.role_weights),
+        plain(config.loss.key_tokens),
+        data.max_seq_length,
+        data.overflow.value,
+        data.train_on.value,
+        data.allow_special_tokens,
+        config.cot_level.name,
+        tokenizer_fingerprint(tokenizer),
+    ]
+    return preparation.run(
+        build_source(data),
+        build_example_builder(config, tokenizer),
+        builder_key,
+        TokenCache(Path(data.cache_dir).expanduser() / "tokens"),
+        rejected_path,
+        progress_bar=config.trainer.progress_bar,
+    )
+
+
+def build_tokenizer(config: TrainConfig) -> Any:
+    """Check the model's folder, and load its tokenizer."""
+    model = config.model
+    check_model_folder(model.path, model.tokenizer)
+    return load_tokenizer(
+        model.tokenizer or model.path,
+        revision=None if model.tokenizer else model.revision,
+        trust_remote_code=model.trust_remote_code,
+        add_tokens=model.add_tokens,
+    )
+
+
+def weights_dtype(config: TrainConfig) -> torch.dtype:
+    """Return the dtype that weights are loaded in; "auto" takes bf16 where hardware has it."""
+    name = config.precision.weights
+    if name == "auto":
+        fast = runs_on_gpu(config) and torch.cuda.is_bf16_supported()
+        name = "bfloat16" if fast else "float32"
+    dtype = getattr(torch, name, None)
+    if not isinstance(dtype, torch.dtype):
+        raise UserError(f"precision.weights={name} is no torch dtype; use float32 or bfloat16")
+    return dtype
+
+
+def build_base_model(config: TrainConfig, tokenizer: Any) -> Any:
+    """Load the base model at the config's precision and attention."""
+    model = config.model
+    return load_base_model(
+        model.path,
+        revision=model.revision,
+        dtype=weights_dtype(config),
+        quantization=config.precision.quantization,
+        attention=config.attention.implementation,
+        trust_remote_code=model.trust_remote_code,
+        device=torch.device("cuda" if runs_on_gpu(config) else "cpu"),
+        vocabulary_size=len(tokenizer),
+    )
+
+
+def peft_settings(config: TrainConfig, num_steps: int) -> dict[str, Any] | None:
+    """Return the keywords of the PEFT config; AdaLoRA's schedule follows the run's real length."""
+    method = config.peft
+    if method.config is None:
+        return None
+    settings = dict(method.config)
+    if method.adalora_schedule is not None:
+        schedule = adalora_steps(num_steps, **plain(method.adalora_schedule))
+        settings = {**schedule, **settings}
+    return settings
+
+
+def build_model(config: TrainConfig, tokenizer: Any, num_steps: int) -> Any:
+    """Load the base model and attach the adapter."""
+    base = build_base_model(config, tokenizer)
+    new_ids = tokenizer.convert_tokens_to_ids(list(config.model.add_tokens))
+    return attach_adapter(
+        base,
+        peft_settings(config, num_steps),
+        gradient_checkpointing=config.trainer.gradient_checkpointing,
+        new_token_ids=new_ids,
+    )
+
+
+def instantiate(settings: dict[str, Any], option: str) -> Any:
+    """Instantiate a ``_target_`` of another library.
+
+    Args:
+        settings: ``_target_`` and keywords.
+        option: Name of the option, for messages.
+
+    Raises:
+        UserError: The class or one of its needs is missing, or it refuses its keywords.
+    """
+    keywords = dict(settings)
+    target = str(keywords.pop("_target_", ""))
+    module_name, _, class_name = target.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module_name), class_name)(**keywords)
+    except ModuleNotFoundError as error:
+        raise UserError(f"{option}: {error}. Install what {target} needs") from error
+    except (AttributeError, TypeError, ValueError) as error:
+        raise UserError(f"{option}: {target} cannot be made: {error}") from error
+
+
+def build_loggers(config: TrainConfig) -> list[Logger]:
+    """Return the loggers of a run."""
+    return [
+        instantiate(settings, f"logger.loggers.{name}")
+        for name, settings in config.logger.loggers.items()
+    ]
+
+
+def flat_hyperparameters(config: TrainConfig) -> dict[str, Any]:
+    """Return what is worth comparing between runs, flat, for the loggers' tables."""
+    return {
+        "model": config.model.name,
+        "peft": config.peft.name,
+        "data": config.data.name,
+        "data_variant": config.data_variant.name,
+        "cot_level": config.cot_level.name,
+        "template": config.template.name,
+        "precision": config.precision.name,
+        "attention": config.attention.name,
+        "strategy": config.strategy.name,
+        "seed": config.seed,
+        "optimizer": config.optimizer.name,
+        "learning_rate": config.optimizer.lr,
+        "weight_decay": config.optimizer.weight_decay,
+        "scheduler": config.scheduler.name,
+        "max_epochs": config.trainer.max_epochs,
+        "max_steps": config.trainer.max_steps or 0,
+        "global_batch_size": config.trainer.global_batch_size,
+        "max_seq_length": config.data.max_seq_length,
+        "peft_config": json.dumps(plain(config.peft.config), sort_keys=True),
+    }

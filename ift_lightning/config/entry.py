@@ -1,0 +1,234 @@
+"""The frame of every entry point: Hydra around a typed config, and errors a person can use.
+
+Nothing here, and nothing it imports, may import ``torch``: ``--help`` and a misspelt option have
+to answer at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import sys
+import traceback
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hydra import main as hydra_main
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ift_lightning.errors import UserError, suggest
+
+ConfigT = TypeVar("ConfigT")
+PACKAGE_DIR = Path(__file__).resolve().parents[1]
+
+
+def config_dir() -> Path:
+    """Return the folder of the YAML files: inside an installed wheel, or beside the package."""
+    installed = PACKAGE_DIR / "conf"
+    return installed if installed.is_dir() else PACKAGE_DIR.parent / "conf"
+
+
+def unused_path(path: str) -> str:
+    """Return ``path``, or ``path_1``, ``path_2``, … where a folder of that name exists already.
+
+    Two runs that start within one second would otherwise write into one folder.
+    """
+    candidate, count = path, 0
+    while os.path.exists(candidate):
+        count += 1
+        candidate = f"{path}_{count}"
+    return candidate
+
+
+def register_resolvers() -> None:
+    """Make ``${unused_path:…}`` and ``${package_path:…}`` known to OmegaConf."""
+    # Cached, so that the answer stays the same once the folder has been made.
+    OmegaConf.register_new_resolver("unused_path", unused_path, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver(
+        "package_path", lambda path: str(PACKAGE_DIR / path), replace=True
+    )
+
+
+def register_schema(name: str, schema: type) -> None:
+    """Register ``schema`` under ``NAME_schema``, where ``conf/NAME.yaml`` begins."""
+    ConfigStore.instance().store(name=f"{name}_schema", node=schema)
+
+
+def to_dataclass(config: DictConfig, schema: type[ConfigT]) -> ConfigT:
+    """Return the composed config as an instance of ``schema``, every value resolved.
+
+    Raises:
+        UserError: A mandatory value is missing, or an interpolation leads nowhere.
+    """
+    _refuse_unknown_keys(config, schema, "")
+    try:
+        resolved = OmegaConf.to_object(config)
+    except OmegaConfBaseException as error:
+        raise UserError(_explain_value_error(error)) from error
+    assert isinstance(resolved, schema)
+    return resolved
+
+
+def _refuse_unknown_keys(config: DictConfig, schema: type, prefix: str) -> None:
+    """Refuse what ``+key=value`` added to a dataclass, which nothing would ever read."""
+    hints = typing.get_type_hints(schema)
+    for key in config:
+        name = str(key)
+        if name not in hints:
+            raise UserError(_explain_unknown_key(prefix + name, schema, name))
+        nested = _dataclass_in(hints[name])
+        if nested is None or OmegaConf.is_missing(config, name):
+            continue
+        node = config._get_node(name)
+        if isinstance(node, DictConfig) and not node._is_none():
+            _refuse_unknown_keys(node, nested, f"{prefix}{name}.")
+
+
+def open_keys(schema: type, prefix: str = "") -> list[str]:
+    """Return the dotted keys of dictionaries that somebody else's signature governs.
+
+    They accept any key, such as ``peft.config.lora_dropout=0.1``.
+    """
+    found: list[str] = []
+    for name, hint in typing.get_type_hints(schema).items():
+        nested = _dataclass_in(hint)
+        if nested is not None:
+            found += open_keys(nested, f"{prefix}{name}.")
+        elif any(typing.get_origin(item) is dict for item in (hint, *typing.get_args(hint))):
+            found.append(prefix + name)
+    return found
+
+
+def allow_new_keys(arguments: list[str], schema: type) -> list[str]:
+    """Put ``++`` (add or change) before overrides of dictionaries that accept any key."""
+    prefixes = tuple(f"{key}." for key in open_keys(schema))
+    return [f"++{word}" if word.startswith(prefixes) else word for word in arguments]
+
+
+def _explain_value_error(error: OmegaConfBaseException) -> str:
+    key = str(getattr(error, "full_key", "") or "")
+    if "missing mandatory value" in str(error).lower():
+        return f"'{key}' needs a value. Give it on the command line: {key}=…"
+    return f"'{key}': {str(error).splitlines()[0]}"
+
+
+def entry_point(name: str, schema: type[ConfigT]) -> Callable[[Callable[[ConfigT], Any]], Any]:
+    """Turn ``function(config)`` into ``main()`` of ``python -m ift_lightning.NAME``.
+
+    Args:
+        name: Root config, ``conf/NAME.yaml``.
+        schema: Dataclass of the root config.
+    """
+    register_resolvers()
+    register_schema(name, schema)
+
+    def decorate(function: Callable[[ConfigT], Any]) -> Callable[[], Any]:
+        def task(config: DictConfig) -> Any:
+            return function(to_dataclass(config, schema))
+
+        # Hydra names the job after the function's module.
+        task.__module__, task.__name__ = function.__module__, function.__name__
+        wrapped = hydra_main(config_path=str(config_dir()), config_name=name, version_base="1.3")(
+            task
+        )
+
+        def main() -> Any:
+            # With this set, Hydra hands exceptions on to us instead of printing them itself.
+            wanted_traceback = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("0", "")
+            os.environ["HYDRA_FULL_ERROR"] = "1"
+            sys.argv[1:] = allow_new_keys(sys.argv[1:], schema)
+            try:
+                return wrapped()
+            except UserError as error:
+                return _fail(str(error), wanted_traceback)
+            except (HydraException, OmegaConfBaseException) as error:
+                return _fail(explain_composition_error(error, schema), wanted_traceback)
+            except KeyboardInterrupt:
+                print("interrupted", file=sys.stderr)
+                sys.exit(130)
+
+        return main
+
+    return decorate
+
+
+def _fail(message: str, with_traceback: bool) -> typing.NoReturn:
+    if with_traceback:
+        traceback.print_exc()
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(1)
+
+
+def explain_composition_error(error: BaseException, schema: type) -> str:
+    """Say in one message what is wrong with an override, and which names would be right."""
+    texts = [str(link) for link in _chain(error)]
+    text = "\n".join(texts)
+    option = re.search(r"Could not find '([^']+)/([^/']+)'", text)
+    if option:
+        group, choice = option.groups()
+        return f"{group}={choice}: there is no such option. {suggest(choice, _options(group))}"
+    group_override = re.search(r"Could not override '([^']+)'.\nNo match in the defaults", text)
+    if group_override:
+        word = group_override.group(1)
+        return f"'{word}' is no config group. {suggest(word, _groups())}"
+    key = re.search(r"full_key: (\S+)", text)
+    if key and re.search(r"Key '.*' (is )?not in ", text):
+        return _explain_misspelt_path(key.group(1), schema)
+    if key:
+        reason = next(text for text in texts if "full_key:" in text).strip().splitlines()[0]
+        return f"'{key.group(1)}': {reason}"
+    return "\n".join(line for line in texts[0].splitlines() if line.strip())
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    links: list[BaseException] = [error]
+    while (cause := links[-1].__cause__ or links[-1].__context__) is not None:
+        links.append(cause)
+    return links
+
+
+def _explain_misspelt_path(full_key: str, schema: type) -> str:
+    """Walk down ``full_key`` to the part that does not exist, and name the fields beside it."""
+    node: Any = schema
+    for part in full_key.split("."):
+        hints = typing.get_type_hints(node)
+        if part not in hints:
+            return _explain_unknown_key(full_key, node, part)
+        node = _dataclass_in(hints[part])
+        if node is None:
+            break
+    return f"'{full_key}' is not a key that can be set"
+
+
+def _explain_unknown_key(full_key: str, node: type, part: str) -> str:
+    valid = {field.name for field in dataclasses.fields(node)}  # type: ignore[arg-type]
+    if "." not in full_key:
+        valid |= set(_groups())
+    return f"'{full_key}': there is no key '{part}' here. {suggest(part, valid)}"
+
+
+def _dataclass_in(hint: Any) -> type | None:
+    candidates = (hint, *typing.get_args(hint))
+    return next((item for item in candidates if dataclasses.is_dataclass(item)), None)
+
+
+def _options(group: str) -> list[str]:
+    """Return a group's options: our own files, or what Hydra and its plugins registered."""
+    own = sorted(path.stem for path in (config_dir() / group).glob("*.yaml"))
+    if own:
+        return own
+    try:
+        registered = ConfigStore.instance().list(group)
+    except OSError:  # Hydra's own word for "no such group"
+        return []
+    return sorted(name.removesuffix(".yaml") for name in registered)
+
+
+def _groups() -> list[str]:
+    return sorted(path.name for path in config_dir().iterdir() if path.is_dir())

@@ -1,0 +1,168 @@
+"""Plans whole optimizer steps: which rows, on which rank, in which micro-batch.
+
+The loss of a step is a weighted mean over all its supervised tokens, whatever micro-batch or rank
+they are in. The planner knows every row's weight beforehand, so each micro-batch carries the
+step's total as its divisor, and no communication is needed to agree on it.
+
+Every step has the same number of micro-batches on every rank. Where rows are too few (the last
+step of an epoch), a micro-batch is a filler: one row whose weights are set to zero. Ranks thus
+stay in step with each other, and accumulation with its boundaries.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ift_lightning.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedMicroBatch:
+    """Rows that go through the model together.
+
+    ``rows`` are indices into the split; ``step_weight`` is the sum of the loss weights of all rows
+    of the optimizer step; a ``filler`` counts for nothing.
+    """
+
+    rows: tuple[int, ...]
+    step_weight: float
+    filler: bool = False
+
+
+class StepPlanner:
+    """Lays out training as a fixed sequence of optimizer steps, the same on every machine.
+
+    Args:
+        lengths: Tokens of each row, int [rows].
+        weights: Sum of loss weights of each row, float [rows].
+        global_batch_size: Rows per optimizer step, over all ranks.
+        micro_batch_size: Rows that go through the model at once, at most.
+        world_size: Number of ranks.
+        seed: Order of the rows.
+        shuffle_window: Steps whose rows are sorted by length together before they are cut into
+            steps; 1 draws every step at random. Larger windows pad less and mix less.
+
+    Raises:
+        UserError: There are no rows, or a size is not positive.
+    """
+
+    def __init__(
+        self,
+        lengths: npt.NDArray[np.int64],
+        weights: npt.NDArray[np.float64],
+        *,
+        global_batch_size: int,
+        micro_batch_size: int,
+        world_size: int = 1,
+        seed: int = 0,
+        shuffle_window: int = 1,
+    ) -> None:
+        if len(lengths) == 0:
+            raise UserError("there is no row to train on")
+        for name, value in (
+            ("trainer.global_batch_size", global_batch_size),
+            ("trainer.micro_batch_size", micro_batch_size),
+            ("data.shuffle_window", shuffle_window),
+        ):
+            if value < 1:
+                raise UserError(f"{name}={value} has to be at least 1")
+        if global_batch_size % world_size:
+            raise UserError(
+                f"trainer.global_batch_size={global_batch_size} cannot be divided evenly among "
+                f"{world_size} processes"
+            )
+        self.lengths = lengths
+        self.weights = weights
+        self.global_batch_size = global_batch_size
+        self.micro_batch_size = micro_batch_size
+        self.world_size = world_size
+        self.seed = seed
+        self.shuffle_window = shuffle_window
+        self._order_of_epoch: tuple[int, npt.NDArray[np.int64]] | None = None
+
+    @property
+    def micro_batches_per_step(self) -> int:
+        """Micro-batches per optimizer step on each rank."""
+        return math.ceil(self.global_batch_size / (self.micro_batch_size * self.world_size))
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return math.ceil(len(self.lengths) / self.global_batch_size)
+
+    def rows_of_step(self, step: int) -> npt.NDArray[np.int64]:
+        """Return the row indices of optimizer step ``step`` (from 0), in no particular order."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        order = self._order(epoch)
+        start = position * self.global_batch_size
+        return order[start : start + self.global_batch_size]
+
+    def _order(self, epoch: int) -> npt.NDArray[np.int64]:
+        if self._order_of_epoch is None or self._order_of_epoch[0] != epoch:
+            self._order_of_epoch = (epoch, self._shuffled(epoch))
+        return self._order_of_epoch[1]
+
+    def _shuffled(self, epoch: int) -> npt.NDArray[np.int64]:
+        generator = np.random.default_rng((self.seed, epoch))
+        order = generator.permutation(len(self.lengths))
+        if self.shuffle_window == 1:
+            return order
+        size = self.global_batch_size
+        window = size * self.shuffle_window
+        windows = [order[start : start + window] for start in range(0, len(order), window)]
+        by_length = [rows[np.argsort(self.lengths[rows], kind="stable")] for rows in windows]
+        order = np.concatenate(by_length)
+        # Steps of short rows must not always come first. A short last step stays at the end.
+        full = len(order) // size
+        steps = order[: full * size].reshape(full, size)
+        return np.concatenate([generator.permutation(steps).reshape(-1), order[full * size :]])
+
+    def step(self, step: int) -> list[list[PlannedMicroBatch]]:
+        """Return the micro-batches of optimizer step ``step``, one list per rank."""
+        rows = self.rows_of_step(step)
+        # A total of zero only occurs where key-token weights cancel every row; nothing is learnt.
+        step_weight = float(self.weights[rows].sum()) or 1.0
+        rows = rows[np.argsort(self.lengths[rows], kind="stable")]
+        count = self.micro_batches_per_step * self.world_size
+        chunks = [tuple(int(row) for row in chunk) for chunk in np.array_split(rows, count)]
+        planned = [
+            PlannedMicroBatch(chunk, step_weight)
+            if chunk
+            else PlannedMicroBatch((int(rows[0]),), step_weight, filler=True)
+            for chunk in chunks
+        ]
+        # Neighbours in length go to different ranks, so that ranks finish together.
+        return [planned[rank :: self.world_size] for rank in range(self.world_size)]
+
+    def micro_batches(self, rank: int, first: int, stop: int) -> Iterator[PlannedMicroBatch]:
+        """Yield one rank's micro-batches number ``first`` to ``stop`` (exclusive) of the run."""
+        per_step = self.micro_batches_per_step
+        current: tuple[int, list[PlannedMicroBatch]] | None = None
+        for index in range(first, stop):
+            step, position = divmod(index, per_step)
+            if current is None or current[0] != step:
+                current = (step, self.step(step)[rank])
+            yield current[1][position]
+
+
+def plan_evaluation(
+    lengths: npt.NDArray[np.int64], *, batch_size: int, rank: int = 0, world_size: int = 1
+) -> list[PlannedMicroBatch]:
+    """Plan one pass over all rows, longest first, so that memory runs out at once or not at all.
+
+    Args:
+        lengths: Tokens of each row, int [rows].
+        batch_size: Rows per micro-batch.
+        rank: This process.
+        world_size: Number of processes; every one gets as many micro-batches as the others.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    chunks = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    planned = [PlannedMicroBatch(tuple(int(row) for row in chunk), 1.0) for chunk in chunks]
+    while len(planned) % world_size:
+        planned.append(PlannedMicroBatch((int(order[-1]),), 1.0, filler=True))
+    return planned[rank::world_size]

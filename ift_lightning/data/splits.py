@@ -1,0 +1,45 @@
+"""Which split a row belongs to, decided from its id alone.
+
+A row keeps its split when others are added, removed or reordered, and when a variant of it is
+made, since ids survive both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from ift_lightning.errors import UserError
+
+
+class HashSplitter:
+    """Draws a split for each id: the id's hash is a number in [0, 1) that the shares divide.
+
+    The shares hold on average, not exactly. Exact duplicates (``id#2``) stay on one side.
+
+    Args:
+        val_fraction: Share of rows for validation.
+        test_fraction: Share of rows for the test.
+        seed: Another seed, another division.
+
+    Raises:
+        UserError: A share is negative, or they leave nothing.
+    """
+
+    def __init__(self, val_fraction: float, test_fraction: float, seed: int = 0) -> None:
+        if min(val_fraction, test_fraction) < 0 or val_fraction + test_fraction > 1:
+            raise UserError(
+                f"data.val_fraction={val_fraction} and data.test_fraction={test_fraction} have to "
+                "be at least 0 and at most 1 together"
+            )
+        self.val_fraction = val_fraction
+        self.test_fraction = test_fraction
+        self.seed = seed
+
+    def split_of(self, row_id: str) -> str:
+        """Return "train", "val" or "test" for a row id."""
+        base = row_id.split("#", 1)[0] if row_id.rpartition("#")[2].isdigit() else row_id
+        digest = hashlib.sha256(f"{self.seed}:{base}".encode("utf-8", "surrogatepass")).digest()
+        draw = int.from_bytes(digest[:8], "big") / 2**64
+        if draw < self.test_fraction:
+            return "test"
+        return "val" if draw < self.test_fraction + self.val_fraction else "train"

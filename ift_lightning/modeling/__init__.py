@@ -1,0 +1,1 @@
+"""Base models, adapters, the weighted loss, and optimizers. Plain arguments, no configs."""

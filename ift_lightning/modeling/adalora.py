@@ -1,0 +1,93 @@
+"""What AdaLoRA needs around PEFT's layers: the orthogonality term, and ranks that move.
+
+PEFT adds the orthogonality term only inside ``outputs.loss``, which a pipeline with a loss of its
+own never sees, and moves ranks only where ``update_and_allocate`` is called after every optimizer
+step (https://github.com/huggingface/peft/issues/1801).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+
+class AdaLoraController:
+    """Drives the rank allocation of a model with an AdaLoRA adapter.
+
+    Args:
+        model: A ``PeftModel`` whose active adapter is AdaLoRA.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.tuner = model.base_model
+        self.config = model.peft_config[model.active_adapter]
+        adapter = self.tuner.trainable_adapter_name
+        self._factors = [
+            (parameter, "lora_A" in name)
+            for name, parameter in model.named_parameters()
+            if ("lora_A" in name or "lora_B" in name) and adapter in name
+        ]
+        self._singular_values = {
+            name: parameter
+            for name, parameter in model.named_parameters()
+            if "lora_E" in name and adapter in name
+        }
+
+    def orthogonality_term(self) -> torch.Tensor:
+        """Return ``orth_reg_weight`` times the mean of ||P P^T - I||_F over all factors.
+
+        Equation 4 of https://arxiv.org/abs/2303.10512, with a norm where it has a squared norm,
+        and a mean where it has a sum, as PEFT computes it.
+        """
+        total = torch.zeros((), device=self._factors[0][0].device)
+        for factor, is_row_factor in self._factors:
+            gram = factor @ factor.T if is_row_factor else factor.T @ factor
+            identity = torch.eye(gram.shape[0], dtype=gram.dtype, device=gram.device)
+            total = total + torch.linalg.norm(gram - identity)
+        return self.config.orth_reg_weight * total / len(self._factors)
+
+    def after_optimizer_step(self, step: int) -> None:
+        """Update importances and, when it is time, take ranks away.
+
+        Args:
+            step: Optimizer steps made so far; gradients of the last one are still in place.
+        """
+        self.tuner.update_and_allocate(step)
+
+    def ranks(self) -> dict[str, int]:
+        """Return the rank in use of every adapted matrix: its singular values that are not 0."""
+        return {
+            name.split(".lora_E")[0].removeprefix("base_model.model."): int(
+                (values.detach() != 0).sum()
+            )
+            for name, values in self._singular_values.items()
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the rank allocation remembers between steps."""
+        allocator = self.tuner.rankallocator
+        return {
+            "ipt": dict(allocator.ipt),
+            "exp_avg_ipt": dict(allocator.exp_avg_ipt),
+            "exp_avg_unc": dict(allocator.exp_avg_unc),
+            "rank_pattern": self.config.rank_pattern,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a saved state."""
+        allocator = self.tuner.rankallocator
+        allocator.ipt = dict(state["ipt"])
+        allocator.exp_avg_ipt = dict(state["exp_avg_ipt"])
+        allocator.exp_avg_unc = dict(state["exp_avg_unc"])
+        self.config.rank_pattern = state["rank_pattern"]
+
+    def prepare_export(self, step: int) -> None:
+        """Make the saved adapter equal the model at optimizer step ``step``.
+
+        PEFT saves only the ranks of ``rank_pattern``. Before the final phase the pattern is older
+        than the weights, and ranks that it misses have grown back: then every rank is saved.
+        """
+        if step <= self.config.total_step - self.config.tfinal:
+            self.config.rank_pattern = None

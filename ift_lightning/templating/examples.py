@@ -1,0 +1,191 @@
+"""Records to token ids with loss weights, and the prompts that generation starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ift_lightning.errors import BadRowError, UserError
+from ift_lightning.templating.template import Template
+from ift_lightning.templating.tokenization import SegmentTokenizer, SegmentTokens
+from ift_lightning.templating.weights import LossWeights
+from ift_lightning.types import InstructionRecord, Role, TokenizedExample
+
+
+class ExampleBuilder:
+    """Makes training examples and generation prompts of records, by one code path.
+
+    Args:
+        template: How a record is written down.
+        tokenizer: A fast Hugging Face tokenizer.
+        weights: Loss weights; None for the defaults (the prompt masked, the rest 1).
+        max_seq_length: Tokens that an example may have.
+        cut_prompt: Cut a long row's prompt from the left, rather than refuse the row. The answer
+            is never cut.
+        reasoning_level: Level of the written reasoning before the answer; None for none.
+        last_turn_only: Train on the last assistant turn of a chat only.
+        allow_special_tokens: Accept rows whose text spells out a special token, such as ``</s>``.
+    """
+
+    def __init__(
+        self,
+        template: Template,
+        tokenizer: Any,
+        *,
+        weights: LossWeights | None = None,
+        max_seq_length: int = 512,
+        cut_prompt: bool = False,
+        reasoning_level: str | None = None,
+        last_turn_only: bool = False,
+        allow_special_tokens: bool = False,
+    ) -> None:
+        self.template = template
+        self.tokenizer = tokenizer
+        self.weights = weights or LossWeights()
+        self.max_seq_length = max_seq_length
+        self.cut_prompt = cut_prompt
+        self.reasoning_level = reasoning_level
+        self.last_turn_only = last_turn_only
+        self.allow_special_tokens = allow_special_tokens
+        self._segment_tokenizer = SegmentTokenizer(
+            tokenizer, add_bos=template.add_bos and not template.native
+        )
+        if not template.native and "eos_token" in template.end and not tokenizer.eos_token:
+            raise UserError(
+                f"template '{template.name}' ends an answer with the EOS token, and the tokenizer "
+                f"of '{tokenizer.name_or_path}' has none; set template.end to a text that it knows"
+            )
+
+    def build(
+        self, records: Sequence[InstructionRecord]
+    ) -> list[TokenizedExample | BadRowError]:
+        """Return an example for each record, or why there is none; in the records' order."""
+        results: list[Any] = [None] * len(records)
+        segments, places = [], []
+        for index, record in enumerate(records):
+            try:
+                segments.append(self._segments(record))
+                places.append(index)
+            except BadRowError as error:
+                results[index] = error
+        for index, tokens in zip(places, self._segment_tokenizer.encode(segments), strict=True):
+            try:
+                results[index] = self._example(records[index], tokens)
+            except BadRowError as error:
+                results[index] = error
+        return results
+
+    def prompt_ids(self, record: InstructionRecord) -> list[int]:
+        """Return the ids that a generation for ``record`` starts from.
+
+        They are the first ``num_prompt_tokens`` ids of the training example, before any cutting.
+        """
+        self._check_special_tokens(record, with_answers=False)
+        segments = self.template.segments(record, self.tokenizer, for_generation=True)
+        tokens = self._segment_tokenizer.encode([segments])[0]
+        return [*self._segment_tokenizer.bos_ids, *(i for part in tokens for i in part.input_ids)]
+
+    def _segments(self, record: InstructionRecord) -> Any:
+        self._check_special_tokens(record, with_answers=True)
+        reasoning = ""
+        if self.reasoning_level is not None:
+            reasoning = record.reasoning.get(self.reasoning_level, "")
+            if not reasoning.strip():
+                raise BadRowError(
+                    f"no reasoning at level '{self.reasoning_level}'; the row has "
+                    f"{sorted(record.reasoning) or 'none'}. Use cot_level=none, or make it with "
+                    "`prepare task=generate_cot`",
+                    field=f"reasoning.{self.reasoning_level}",
+                )
+        return self.template.segments(
+            record,
+            self.tokenizer,
+            reasoning=reasoning,
+            last_turn_only=self.last_turn_only,
+        )
+
+    def _check_special_tokens(self, record: InstructionRecord, *, with_answers: bool) -> None:
+        if self.allow_special_tokens:
+            return
+        fields = {"instruction": record.instruction, "input": record.input}
+        if with_answers:
+            fields["output"] = record.output
+        for index, message in enumerate(record.messages):
+            if with_answers or index < len(record.messages) - 1:
+                fields[f"messages[{index}].content"] = message.content
+        for name, text in fields.items():
+            token = self._segment_tokenizer.special_token_in(text)
+            if token:
+                raise BadRowError(
+                    f"the text contains {token!r}, which this tokenizer reads as a special token; "
+                    "leave the row out, or set data.allow_special_tokens=true if it is meant so",
+                    field=name,
+                )
+
+    def _example(self, record: InstructionRecord, tokens: list[SegmentTokens]) -> TokenizedExample:
+        input_ids: list[int] = list(self._segment_tokenizer.bos_ids)
+        weights: list[float] = [0.0] * len(input_ids)
+        prompt_length: int | None = None
+        end_is_supervised = False
+        for part in tokens:
+            role = part.segment.role
+            if role is not Role.PROMPT and prompt_length is None:
+                prompt_length = len(input_ids)
+            self._check_decodes(input_ids, part)
+            part_weights = self.weights.of(part)
+            input_ids += part.input_ids
+            weights += part_weights
+            if role is Role.END:
+                end_is_supervised = any(part_weights)
+            elif role is Role.ANSWER:
+                end_is_supervised = False
+        if not any(weights[1:]):
+            raise BadRowError("nothing of the row is trained on: its answer has no tokens")
+        # Nothing predicts the first token of a text.
+        weights[0] = 0.0
+        num_cut = self._tokens_to_cut(len(input_ids), prompt_length or 0)
+        keep_from = len(self._segment_tokenizer.bos_ids)
+        return TokenizedExample(
+            id=record.id,
+            input_ids=input_ids[:keep_from] + input_ids[keep_from + num_cut :],
+            loss_weights=weights[:keep_from] + weights[keep_from + num_cut :],
+            num_prompt_tokens=(prompt_length or 0) - num_cut,
+            end_is_supervised=end_is_supervised,
+            num_cut_tokens=num_cut,
+        )
+
+    def _tokens_to_cut(self, length: int, prompt_length: int) -> int:
+        """Return how many prompt tokens after BOS have to go; refuse what cannot be made to fit."""
+        excess = length - self.max_seq_length
+        if excess <= 0:
+            return 0
+        if not self.cut_prompt:
+            raise BadRowError(
+                f"the row has {length} tokens and data.max_seq_length is {self.max_seq_length}; "
+                "raise it, cut prompts with data.overflow=cut_prompt, or leave such rows out with "
+                "data.bad_rows=skip"
+            )
+        # One prompt token has to stay: the first answer token is predicted from it.
+        room = prompt_length - len(self._segment_tokenizer.bos_ids) - 1
+        if excess > room:
+            raise BadRowError(
+                f"the answer alone has {length - prompt_length} tokens and data.max_seq_length is "
+                f"{self.max_seq_length}; an answer is never cut, so raise data.max_seq_length"
+            )
+        return excess
+
+    def _check_decodes(self, before: list[int], part: SegmentTokens) -> None:
+        """Make sure that a supervised span decodes to the text that it is meant to teach."""
+        role, text = part.segment.role, part.segment.text
+        if self.weights.roles[role] == 0:
+            return
+        options = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
+        if self.tokenizer.decode(part.input_ids, **options) == text:
+            return
+        decoded = self._segment_tokenizer.decode_from(before, part.input_ids)
+        if decoded != text:
+            raise BadRowError(
+                f"the {role} span does not decode to its own text: {decoded[:60]!r} instead of "
+                f"{text[:60]!r}. This tokenizer loses text, so the mask would teach something else",
+                field="output",
+            )

@@ -1,0 +1,100 @@
+"""Loss weights: by the role of a segment, and higher on key tokens."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ift_lightning.errors import UserError, suggest
+from ift_lightning.templating.tokenization import SegmentTokens
+from ift_lightning.types import Role
+
+DEFAULT_ROLE_WEIGHTS: Mapping[Role, float] = {
+    Role.PROMPT: 0.0,
+    Role.REASONING: 1.0,
+    Role.ANSWER: 1.0,
+    Role.END: 1.0,
+}
+
+
+@dataclass(frozen=True)
+class KeyTokens:
+    """Tokens that weigh more: those that touch a match of a literal or a regular expression.
+
+    Args:
+        weight: Factor on the weight of the token's role.
+        literal: Text to find, every occurrence.
+        regex: Python regular expression; where it has groups, only what group 1 covers counts.
+        roles: Roles in which to look.
+
+    Raises:
+        UserError: Not exactly one of ``literal`` and ``regex``; a bad expression, role or weight.
+    """
+
+    weight: float
+    literal: str | None = None
+    regex: str | None = None
+    roles: Sequence[str] = ("answer",)
+    pattern: re.Pattern[str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if bool(self.literal) == bool(self.regex):
+            raise UserError("loss.key_tokens: give exactly one of literal and regex")
+        if self.weight < 0:
+            raise UserError(f"loss.key_tokens: weight {self.weight} is negative")
+        for role in self.roles:
+            if role not in set(Role):
+                raise UserError(f"loss.key_tokens: no role '{role}'. {suggest(role, list(Role))}")
+        try:
+            pattern = re.compile(self.regex or re.escape(self.literal or ""))
+        except re.error as error:
+            raise UserError(f"loss.key_tokens: regex {self.regex!r}: {error}") from error
+        object.__setattr__(self, "pattern", pattern)
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Return the half-open character spans in ``text`` whose tokens weigh more."""
+        group = 1 if self.pattern.groups else 0
+        return [
+            match.span(group)
+            for match in self.pattern.finditer(text)
+            if match.end(group) > match.start(group)
+        ]
+
+
+class LossWeights:
+    """Weighs tokens by role and key-token rules; where several rules match, factors multiply.
+
+    Args:
+        roles: Weight of each role; a missing role has its default.
+        key_tokens: Rules for tokens that weigh more.
+
+    Raises:
+        UserError: A weight is negative, or all are zero.
+    """
+
+    def __init__(
+        self, roles: Mapping[str, float] | None = None, key_tokens: Sequence[KeyTokens] = ()
+    ) -> None:
+        self.roles = {
+            role: float((roles or {}).get(role, default))
+            for role, default in DEFAULT_ROLE_WEIGHTS.items()
+        }
+        if any(weight < 0 for weight in self.roles.values()):
+            raise UserError(f"loss.role_weights: negative weight in {dict(self.roles)}")
+        if not any(self.roles.values()):
+            raise UserError("loss.role_weights: every weight is 0, so nothing would be trained on")
+        self.key_tokens = tuple(key_tokens)
+
+    def of(self, tokens: SegmentTokens) -> list[float]:
+        """Return a weight for each token of a segment."""
+        role = tokens.segment.role
+        weights = [self.roles[role]] * len(tokens.input_ids)
+        for rule in self.key_tokens:
+            if role not in rule.roles:
+                continue
+            for start, stop in rule.spans(tokens.segment.text):
+                for index, (token_start, token_stop) in enumerate(tokens.offsets):
+                    if token_start < stop and token_stop > start:
+                        weights[index] *= rule.weight
+        return weights

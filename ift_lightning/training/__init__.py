@@ -1,0 +1,1 @@
+"""The LightningModule, its callbacks, and the run record. Plain arguments, no configs."""

@@ -1,0 +1,1 @@
+"""What watches a run: progress, memory, adapters, checkpoints and the run record."""

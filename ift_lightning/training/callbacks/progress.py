@@ -1,0 +1,183 @@
+"""Scalars of a run, throughput, the progress bar, and a last validation at the end."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, TQDMProgressBar
+
+from ift_lightning.training.memory import peak_memory_bytes, reset_peak_memory
+from ift_lightning.training.module import InstructionTuningModule
+from ift_lightning.types import Batch
+
+
+def is_step_end(trainer: L.Trainer, batch_idx: int) -> bool:
+    """Whether this micro-batch was the last of its optimizer step."""
+    return (batch_idx + 1) % int(trainer.accumulate_grad_batches) == 0
+
+
+class ProgressMetrics(Callback):
+    """Logs loss, learning rate, gradient norm, tokens per second, memory and AdaLoRA's ranks.
+
+    Times count training alone; validation is timed apart.
+
+    Args:
+        every_n_steps: Optimizer steps between two log entries.
+        steps_per_epoch: Optimizer steps in a pass over the training rows.
+    """
+
+    def __init__(self, every_n_steps: int, steps_per_epoch: int) -> None:
+        self.every_n_steps = every_n_steps
+        self.steps_per_epoch = steps_per_epoch
+        self.train_seconds = 0.0
+        self.num_tokens = 0
+        self.num_target_tokens = 0
+        self.last_loss = float("nan")
+        self.peak_train_memory = 0
+        self._since: float | None = None
+        self._logged = (0.0, 0, 0)  # seconds, tokens and target tokens at the last entry
+        self._loss_sum, self._loss_count = torch.zeros(()), 0
+
+    def state_dict(self) -> dict[str, Any]:
+        if self._since is not None:
+            self._stop_clock()
+            self._start_clock()
+        return {
+            "train_seconds": self.train_seconds,
+            "num_tokens": self.num_tokens,
+            "num_target_tokens": self.num_target_tokens,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.train_seconds = state["train_seconds"]
+        self.num_tokens = state["num_tokens"]
+        self.num_target_tokens = state["num_target_tokens"]
+        self._logged = (self.train_seconds, self.num_tokens, self.num_target_tokens)
+
+    def _start_clock(self) -> None:
+        self._since = time.perf_counter()
+
+    def _stop_clock(self) -> None:
+        if self._since is not None:
+            self.train_seconds += time.perf_counter() - self._since
+            self._since = None
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        reset_peak_memory()
+        self._start_clock()
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._stop_clock()
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.state.fn == "fit":
+            self._start_clock()
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._stop_clock()
+        self.peak_train_memory = peak_memory_bytes()
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+    ) -> None:
+        assert isinstance(pl_module, InstructionTuningModule)
+        self.num_tokens += int(batch.attention_mask.sum())
+        self.num_target_tokens += int((batch.loss_weights > 0).sum())
+        if not is_step_end(trainer, batch_idx):
+            return
+        self._loss_sum = self._loss_sum.to(pl_module.step_loss.device) + pl_module.step_loss
+        self._loss_count += 1
+        step = trainer.global_step
+        if step % self.every_n_steps and step != trainer.max_steps:
+            return
+        self._stop_clock()
+        self._log(trainer, pl_module, step)
+        self._start_clock()
+
+    def _log(self, trainer: L.Trainer, pl_module: InstructionTuningModule, step: int) -> None:
+        loss = trainer.strategy.reduce(self._loss_sum / self._loss_count, reduce_op="sum")
+        self.last_loss = float(loss)
+        self._loss_sum, self._loss_count = torch.zeros(()), 0
+        seconds, tokens, targets = self._logged
+        elapsed = max(self.train_seconds - seconds, 1e-9)
+        self._logged = (self.train_seconds, self.num_tokens, self.num_target_tokens)
+        world = trainer.world_size
+        metrics = {
+            "train/loss": self.last_loss,
+            "train/gradient_norm": float(pl_module.gradient_norm),
+            "train/learning_rate": float(trainer.optimizers[0].param_groups[0]["lr"]),
+            "train/epoch": step / self.steps_per_epoch,
+            "performance/tokens_per_second": (self.num_tokens - tokens) * world / elapsed,
+            "performance/target_tokens_per_second": (self.num_target_tokens - targets)
+            * world
+            / elapsed,
+            "performance/peak_memory_gib": peak_memory_bytes() / 2**30,
+        }
+        if pl_module.adalora is not None:
+            ranks = pl_module.adalora.ranks()
+            metrics["adalora/total_rank"] = float(sum(ranks.values()))
+            metrics |= {f"adalora_rank/{name}": float(rank) for name, rank in ranks.items()}
+        for logger in trainer.loggers:
+            logger.log_metrics(metrics, step)
+        pl_module.log("loss", self.last_loss, prog_bar=True, logger=False)
+
+
+class AdaLoraSteps(Callback):
+    """Moves AdaLoRA's ranks after every optimizer step, while its gradients are still there."""
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+    ) -> None:
+        assert isinstance(pl_module, InstructionTuningModule)
+        assert pl_module.adalora is not None
+        if is_step_end(trainer, batch_idx):
+            pl_module.adalora.after_optimizer_step(trainer.global_step)
+
+
+class ValidateAtEnd(Callback):
+    """Makes Lightning validate behind the last step, whatever the interval.
+
+    The last weights would otherwise go unmeasured, and could not become the best checkpoint.
+    """
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+    ) -> None:
+        if trainer.global_step == trainer.max_steps and is_step_end(trainer, batch_idx):
+            trainer.val_check_batch = batch_idx + 1
+
+
+class TrainingProgressBar(TQDMProgressBar):
+    """One bar for the whole run, which to Lightning is a single epoch."""
+
+    def init_train_tqdm(self) -> Any:
+        bar = super().init_train_tqdm()
+        bar.unit = " micro-batches"
+        return bar
+
+    def on_train_epoch_start(self, trainer: L.Trainer, *arguments: Any) -> None:
+        super().on_train_epoch_start(trainer, *arguments)
+        self.train_progress_bar.set_description("training")
+
+    def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
+        items = dict(super().get_metrics(trainer, pl_module))
+        items.pop("v_num", None)
+        return items

@@ -1,0 +1,87 @@
+"""Keeps the run record current, and shows samples and hyperparameters to the loggers."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from ift_lightning.training.callbacks.progress import ProgressMetrics
+from ift_lightning.training.run_record import RunRecorder
+
+
+class RunRecordCallback(Callback):
+    """Writes metrics and performance into ``run.json`` at every validation and at the end.
+
+    Args:
+        recorder: The run's record.
+        progress: Where times and token counts come from.
+    """
+
+    def __init__(self, recorder: RunRecorder, progress: ProgressMetrics) -> None:
+        self.recorder = recorder
+        self.progress = progress
+        self.eval_seconds = 0.0
+        self._since = 0.0
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._since = time.perf_counter()
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.eval_seconds += time.perf_counter() - self._since
+        self._update(trainer)
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._since = time.perf_counter()
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.eval_seconds += time.perf_counter() - self._since
+        self._update(trainer)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._update(trainer)
+
+    def _update(self, trainer: L.Trainer) -> None:
+        metrics = self.recorder.record.metrics
+        for name, value in trainer.callback_metrics.items():
+            if name.startswith(("val/", "test/")):
+                metrics[name] = float(value)
+        progress = self.progress
+        if progress.last_loss == progress.last_loss:  # not NaN
+            metrics["train/loss"] = progress.last_loss
+        seconds = max(progress.train_seconds, 1e-9)
+        performance = self.recorder.record.performance
+        performance["num_steps"] = trainer.global_step
+        performance["train_seconds"] = progress.train_seconds
+        performance["eval_seconds"] = self.eval_seconds
+        world = trainer.world_size
+        performance["tokens_per_second"] = progress.num_tokens * world / seconds
+        performance["target_tokens_per_second"] = progress.num_target_tokens * world / seconds
+        performance["num_tokens_seen"] = progress.num_tokens * world
+        performance["num_target_tokens_seen"] = progress.num_target_tokens * world
+        self.recorder.write()
+
+
+def log_samples(loggers: list[Any], samples: list[str]) -> None:
+    """Show rendered training examples, their supervised spans marked, in TensorBoard."""
+    for logger in loggers:
+        if isinstance(logger, TensorBoardLogger):
+            for index, sample in enumerate(samples):
+                # Indented by four, Markdown shows the text as it is.
+                block = "\n".join(f"    {line}" for line in sample.splitlines())
+                logger.experiment.add_text(f"samples/{index}", block, global_step=0)
+
+
+def log_hyperparameters(
+    loggers: list[Any], parameters: dict[str, Any], metrics: dict[str, float]
+) -> None:
+    """Record the hyperparameters together with the final metrics."""
+    for logger in loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(parameters, metrics)
+        else:
+            logger.log_hyperparams(parameters)
+        logger.save()

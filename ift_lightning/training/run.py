@@ -1,0 +1,277 @@
+"""One training run: fit, choose a checkpoint, test, save the adapter, and prove that it loads."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+
+from ift_lightning.errors import UserError
+from ift_lightning.modeling.adapters import load_adapter, peft_type, save_adapter
+from ift_lightning.training.callbacks.progress import (
+    AdaLoraSteps,
+    ProgressMetrics,
+    TrainingProgressBar,
+    ValidateAtEnd,
+)
+from ift_lightning.training.callbacks.recording import RunRecordCallback
+from ift_lightning.training.callbacks.trainability import TrainabilityAudit
+from ift_lightning.training.memory import peak_memory_bytes, reset_peak_memory
+from ift_lightning.training.module import InstructionTuningModule
+from ift_lightning.training.run_record import RunRecorder
+from ift_lightning.types import Batch
+
+
+@dataclass
+class RunSettings:
+    """How a run goes, apart from model and data.
+
+    Args:
+        num_steps: Optimizer steps.
+        steps_per_epoch: Optimizer steps in a pass over the training rows.
+        micro_batches_per_step: On each rank.
+        precision: Lightning's precision flag.
+        accelerator: Lightning's accelerator flag.
+        gradient_clip_norm: Global norm that gradients are clipped to; None for no clipping.
+        val_every_n_steps: Optimizer steps between validations.
+        save_every_n_steps: Optimizer steps between writes of ``last.ckpt``.
+        log_every_n_steps: Optimizer steps between log entries.
+        early_stopping: Validations without improvement, and the smallest improvement, that end
+            the run; None to run to the end.
+        keep_best: Test and save the weights of the lowest ``val/loss``, not the last ones.
+        deterministic: Refuse operations whose result changes from run to run.
+        progress_bar: Show one.
+        gradient_steps: See :class:`TrainabilityAudit`.
+    """
+
+    num_steps: int
+    steps_per_epoch: int
+    micro_batches_per_step: int
+    precision: str = "32-true"
+    accelerator: str = "auto"
+    gradient_clip_norm: float | None = 1.0
+    val_every_n_steps: int = 100
+    save_every_n_steps: int = 100
+    log_every_n_steps: int = 10
+    early_stopping: tuple[int, float] | None = None
+    keep_best: bool = True
+    deterministic: bool = False
+    progress_bar: bool = True
+    gradient_steps: int = 8
+    extra_callbacks: Sequence[Callback] = field(default_factory=tuple)
+
+
+class TrainingRun:
+    """Drives Lightning's trainer through one run.
+
+    Args:
+        module: What is trained.
+        datamodule: What it is trained on.
+        settings: How.
+        folder: The run's folder.
+        loggers: Where curves go.
+        recorder: The run's record.
+    """
+
+    def __init__(
+        self,
+        module: InstructionTuningModule,
+        datamodule: L.LightningDataModule,
+        settings: RunSettings,
+        *,
+        folder: Path,
+        loggers: list[Any],
+        recorder: RunRecorder,
+    ) -> None:
+        self.module = module
+        self.datamodule = datamodule
+        self.settings = settings
+        self.folder = folder
+        self.recorder = recorder
+        self.progress = ProgressMetrics(settings.log_every_n_steps, settings.steps_per_epoch)
+        self.trainability = TrainabilityAudit(settings.gradient_steps)
+        self.has_validation = bool(len(getattr(datamodule, "splits", {}).get("val", ())))
+        self._quiet_lightning()
+        self._best: ModelCheckpoint | None = None
+        self.trainer = L.Trainer(
+            accelerator=settings.accelerator,
+            devices=1,
+            precision=settings.precision,  # type: ignore[arg-type]
+            max_steps=settings.num_steps,
+            max_epochs=-1,
+            accumulate_grad_batches=settings.micro_batches_per_step,
+            gradient_clip_val=settings.gradient_clip_norm,
+            val_check_interval=settings.val_every_n_steps * settings.micro_batches_per_step
+            if self.has_validation
+            else None,
+            check_val_every_n_epoch=None if self.has_validation else 1,
+            limit_val_batches=None if self.has_validation else 0,
+            num_sanity_val_steps=0,
+            # Our own callback logs, at step boundaries; Lightning's interval only governs log().
+            log_every_n_steps=settings.log_every_n_steps,
+            logger=loggers,
+            callbacks=self._callbacks(),
+            enable_progress_bar=settings.progress_bar,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            deterministic=settings.deterministic,
+            default_root_dir=folder,
+        )
+
+    @staticmethod
+    def _quiet_lightning() -> None:
+        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+        for text in (
+            ".*does not have many workers.*",  # batches come ready from a memory-mapped file
+            ".*no `train_dataloader` to be run.*",
+            ".*Checkpoint directory .* exists and is not empty.*",  # so it is when resuming
+            ".*in eval mode at the start of training.*",  # from_pretrained leaves it so; we set it
+            ".*is a slow conversion.*",
+            ".*isinstance\\(treespec, LeafSpec\\).*",
+        ):
+            warnings.filterwarnings("ignore", text)
+
+    @property
+    def last_checkpoint(self) -> Path:
+        return self.folder / "checkpoints" / "last.ckpt"
+
+    def _callbacks(self) -> list[Callback]:
+        settings = self.settings
+        callbacks: list[Callback] = [self.progress, self.trainability]
+        if self.module.adalora is not None:
+            callbacks.append(AdaLoraSteps())
+        callbacks.append(RunRecordCallback(self.recorder, self.progress))
+        if settings.progress_bar:
+            callbacks.append(TrainingProgressBar(refresh_rate=settings.micro_batches_per_step))
+        directory = self.folder / "checkpoints"
+        if self.has_validation:
+            callbacks.append(ValidateAtEnd())
+            if settings.early_stopping is not None:
+                patience, min_delta = settings.early_stopping
+                callbacks.append(
+                    EarlyStopping("val/loss", patience=patience, min_delta=min_delta, mode="min")
+                )
+            self._best = ModelCheckpoint(
+                directory,
+                filename="best",
+                monitor="val/loss",
+                mode="min",
+                save_top_k=1,
+                enable_version_counter=False,
+                save_on_train_epoch_end=False,
+            )
+            callbacks.append(self._best)
+        callbacks.append(
+            ModelCheckpoint(
+                directory,
+                filename="last",
+                every_n_train_steps=settings.save_every_n_steps,
+                save_top_k=1,
+                enable_version_counter=False,
+                save_on_train_epoch_end=False,
+            )
+        )
+        return [*callbacks, *settings.extra_callbacks]
+
+    def fit(self, *, resume: bool = False) -> None:
+        """Train; with ``resume``, from ``last.ckpt`` on.
+
+        Raises:
+            UserError: There is no checkpoint to go on from.
+        """
+        if resume and not self.last_checkpoint.is_file():
+            raise UserError(
+                f"resume=true: there is no checkpoint at {self.last_checkpoint}. Name the folder "
+                "of the run to go on with: hydra.run.dir=FOLDER"
+            )
+        self.module.train()
+        self.trainer.fit(
+            self.module,
+            datamodule=self.datamodule,
+            ckpt_path=str(self.last_checkpoint) if resume else None,
+            weights_only=False,  # our own file: it holds random states beside tensors
+        )
+        self.trainer.save_checkpoint(self.last_checkpoint)
+        peaks = self.recorder.record.performance.setdefault("peak_memory_bytes", {})
+        peaks["train"] = self.progress.peak_train_memory
+        self.recorder.record.audit["trainability"] = self.trainability.result
+        self.recorder.write()
+
+    def keep_best_weights(self) -> int:
+        """Load the best checkpoint where the settings ask for it; return its optimizer step."""
+        step = int(self.trainer.global_step)
+        best = self._best.best_model_path if self._best is not None else ""
+        if self.settings.keep_best and best:
+            checkpoint = torch.load(best, map_location="cpu", weights_only=False)
+            self.module.load_state_dict(checkpoint["state_dict"], strict=False)
+            if self.module.adalora is not None:
+                self.module.adalora.load_state_dict(checkpoint["adalora"])
+            step = int(checkpoint["global_step"])
+        if self.module.adalora is not None:
+            self.module.adalora.prepare_export(step)
+        return step
+
+    def test(self) -> None:
+        """Measure the kept weights on the test rows, where there are any."""
+        if not len(getattr(self.datamodule, "splits", {}).get("test", ())):
+            return
+        reset_peak_memory()
+        self.trainer.test(self.module, datamodule=self.datamodule, verbose=False)
+        self.recorder.record.performance["peak_memory_bytes"]["eval"] = peak_memory_bytes()
+        self.recorder.write()
+
+    @property
+    def export_folder(self) -> Path:
+        """Where the trained weights go: ``adapter``, or ``model`` where all were trained."""
+        return self.folder / ("adapter" if peft_type(self.module.model) else "model")
+
+    def save(self, tokenizer: Any, base_path: str) -> None:
+        """Save the adapter, or the whole model where all weights were trained."""
+        save_adapter(self.module.model, tokenizer, self.export_folder, base_path=base_path)
+
+
+def reload_difference(
+    model: Any,
+    folder: Path,
+    load_base: Callable[[], Any],
+    load_full: Callable[[Path], Any],
+    batch: Batch,
+) -> float:
+    """Return how far the logits of a saved and reloaded model are from the trained one's.
+
+    Args:
+        model: Trained model.
+        folder: Where it was saved.
+        load_base: Loads the base model anew, as it was for training.
+        load_full: Loads a fully tuned model from its folder.
+        batch: Some rows.
+
+    Returns:
+        The largest absolute difference, over the largest absolute logit (at least 1).
+    """
+    has_adapter = peft_type(model) is not None
+    again = load_adapter(load_base(), folder) if has_adapter else load_full(folder)
+    device = next(model.parameters()).device
+    again = again.to(device) if not getattr(again, "is_quantized", False) else again
+    batch = batch.to(device)
+    logits = []
+    for candidate in (model, again):
+        was_training = candidate.training
+        candidate.eval()
+        with torch.no_grad():
+            output = candidate(
+                input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
+            )
+        candidate.train(was_training)
+        # Virtual tokens stand before the row, and padding behind it: compare what counts.
+        rows = output.logits[:, -batch.input_ids.shape[1] :].float()
+        logits.append(rows[batch.attention_mask.bool()])
+    scale = max(1.0, float(logits[0].abs().max()))
+    return float((logits[0] - logits[1]).abs().max()) / scale
