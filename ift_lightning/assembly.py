@@ -34,7 +34,11 @@ from ift_lightning.data.splits import HashSplitter
 from ift_lightning.data.token_cache import TokenCache, TokenizedData
 from ift_lightning.data.variants import variant
 from ift_lightning.errors import UserError
-from ift_lightning.modeling.adapters import adalora_steps, attach_adapter
+from ift_lightning.modeling.adapters import (
+    adalora_steps,
+    attach_adapter,
+    check_adapter_settings,
+)
 from ift_lightning.modeling.loading import (
     check_model_folder,
     load_base_model,
@@ -82,7 +86,7 @@ def plain(value: Any) -> Any:
 def config_fingerprint(config: TrainConfig) -> str:
     """Identify what a config trains, leaving out where it writes and what it shows."""
     values = plain(config)
-    for name in ("run_dir", "resume", "name", "logger"):
+    for name in ("run_dir", "resume", "name", "logger", "measure_before"):
         values.pop(name)
     values["data"].pop("cache_dir")
     values["data"].pop("num_workers")
@@ -235,12 +239,17 @@ def peft_settings(config: TrainConfig, num_steps: int) -> dict[str, Any] | None:
 
 def build_model(config: TrainConfig, tokenizer: Any, num_steps: int) -> Any:
     """Load the base model and attach the adapter."""
-    base = build_base_model(config, tokenizer)
     new_ids = tokenizer.convert_tokens_to_ids(list(config.model.add_tokens))
+    settings = peft_settings(config, num_steps)
+    checkpointing = config.trainer.gradient_checkpointing
+    # Loading may take minutes: what cannot work is said before.
+    check_adapter_settings(
+        settings, gradient_checkpointing=checkpointing, num_new_tokens=len(new_ids)
+    )
     return attach_adapter(
-        base,
-        peft_settings(config, num_steps),
-        gradient_checkpointing=config.trainer.gradient_checkpointing,
+        build_base_model(config, tokenizer),
+        settings,
+        gradient_checkpointing=checkpointing,
         new_token_ids=new_ids,
     )
 
@@ -283,6 +292,7 @@ def flat_hyperparameters(config: TrainConfig) -> dict[str, Any]:
         "data_variant": config.data_variant.name,
         "cot_level": config.cot_level.name,
         "template": config.template.name,
+        "loss": config.loss.name,
         "precision": config.precision.name,
         "attention": config.attention.name,
         "strategy": config.strategy.name,

@@ -52,6 +52,10 @@ def train(config: TrainConfig) -> float | None:
         data = assembly.prepare_data(config, tokenizer, folder / "rejected.jsonl")
         _audit_masks(config, data, tokenizer, recorder)
         run = _build_run(config, data, tokenizer, recorder)
+        if config.measure_before:
+            run.measure_before()
+            # Data loaders draw from the generator; training is not to depend on a measurement.
+            L.seed_everything(config.seed, workers=True, verbose=False)
         run.fit(resume=config.resume)
         record.performance["exported_step"] = run.keep_best_weights()
         run.test()
@@ -280,16 +284,22 @@ def _finish_loggers(config: TrainConfig, run: TrainingRun, recorder: RunRecorder
 def _say_what_next(config: TrainConfig, run: TrainingRun, recorder: RunRecorder) -> None:
     metrics = recorder.record.metrics
     performance = recorder.record.performance
-    for name in ("train/loss", "val/loss", "test/loss", "test/perplexity"):
+    if "test/loss" in metrics:
+        print(f"\n{'':>22}{'before':>10}{'after':>10}")
+        for name in ("test/loss", "test/perplexity", "test/token_accuracy"):
+            before = metrics.get(f"before/{name}")
+            shown = "" if before is None else f"{before:.4f}"
+            print(f"{name:>22}{shown:>10}{metrics[name]:>10.4f}")
+    for name in ("train/loss", "val/loss"):
         if name in metrics:
-            print(f"{name:>16}  {metrics[name]:.4f}")
+            print(f"{name:>22}{'':>10}{metrics[name]:>10.4f}")
     print(
         f"\n{performance['num_steps']} steps in {performance['train_seconds']:.1f} s "
         f"({performance['target_tokens_per_second']:.0f} supervised tokens a second)\n"
         f"run folder:  {run.folder}\n"
         f"weights:     {run.export_folder}\n"
         f"dashboard:   tensorboard --logdir {run.folder}\n"
-        f"go on:       python -m ift_lightning.train resume=true hydra.run.dir={run.folder} …"
+        f"merge:       python -m ift_lightning.export run={run.folder} merge=true"
     )
 
 

@@ -198,7 +198,7 @@ RUN_RECORD_SCHEMA = 1
 
 @dataclass(slots=True)
 class RunRecord:
-    """Everything that ``run.json`` says about a run; see ``docs/architecture.md`` for the fields."""
+    """What ``run.json`` says about a run; ``docs/architecture.md`` explains the fields."""
 
     name: str
     seed: int

@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Small models gain nothing from threads, and threads that wait for each other lose a lot where
+# another process is on the same cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 FAMILIES = ("llama", "qwen2", "qwen3", "starcoder2", "gpt2", "gpt_bigcode")
@@ -94,8 +97,14 @@ def make_model(family: str, vocabulary_size: int, seed: int = 0, **changes: Any)
 
     torch.manual_seed(seed)
     config = make_config(family, vocabulary_size, **changes)
-    for name in ("resid_pdrop", "embd_pdrop", "attn_pdrop", "residual_dropout", "attention_dropout",
-                 "embedding_dropout"):
+    for name in (
+        "resid_pdrop",
+        "embd_pdrop",
+        "attn_pdrop",
+        "residual_dropout",
+        "attention_dropout",
+        "embedding_dropout",
+    ):
         if hasattr(config, name) and name not in changes:
             setattr(config, name, 0.0)
     return AutoModelForCausalLM.from_config(config)

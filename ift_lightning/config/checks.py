@@ -24,8 +24,7 @@ def check_config(config: TrainConfig) -> None:
     _check_trainer(config)
     if config.strategy.name != "single":
         raise NotAvailableYetError(
-            f"strategy={config.strategy.name} is not there yet in this version; "
-            "use strategy=single"
+            f"strategy={config.strategy.name} is not there yet in this version; use strategy=single"
         )
 
 
@@ -48,9 +47,7 @@ def _check_data(config: TrainConfig) -> None:
             "data_variant out, or use template=alpaca"
         )
     if config.data_variant.name == "reverse" and config.cot_level.name != "none":
-        raise UserError(
-            "data_variant=reverse has no reasoning of its own; use cot_level=none"
-        )
+        raise UserError("data_variant=reverse has no reasoning of its own; use cot_level=none")
 
 
 def _check_method(config: TrainConfig) -> None:
@@ -141,6 +138,13 @@ def check_hardware(config: TrainConfig, machine: Machine) -> None:
         raise UserError(
             f"precision={config.precision.name} needs the package bitsandbytes, which cannot be "
             "imported here; use precision=bf16_true"
+        )
+    in_int8 = bool((config.precision.quantization or {}).get("load_in_8bit"))
+    if in_int8 and (config.peft.config or {}).get("use_dora") and not on_gpu:
+        raise UserError(
+            f"peft={config.peft.name} with precision={config.precision.name} needs a GPU: on a CPU "
+            "PEFT's DoRA loses the scales of int8 weights at the first step; use precision=nf4 or "
+            "precision=fp32, or peft=lora"
         )
     if on_gpu and not machine.gpu_has_bf16 and "bf16" in config.precision.name:
         raise UserError(

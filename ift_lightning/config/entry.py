@@ -40,7 +40,7 @@ def unused_path(path: str) -> str:
     Two runs that start within one second would otherwise write into one folder.
     """
     candidate, count = path, 0
-    while os.path.exists(candidate):
+    while Path(candidate).exists():
         count += 1
         candidate = f"{path}_{count}"
     return candidate
@@ -207,15 +207,18 @@ def _explain_misspelt_path(full_key: str, schema: type) -> str:
 
 
 def _explain_unknown_key(full_key: str, node: type, part: str) -> str:
-    valid = {field.name for field in dataclasses.fields(node)}  # type: ignore[arg-type]
+    valid = {field.name for field in dataclasses.fields(node)}
     if "." not in full_key:
         valid |= set(_groups())
     return f"'{full_key}': there is no key '{part}' here. {suggest(part, valid)}"
 
 
 def _dataclass_in(hint: Any) -> type | None:
-    candidates = (hint, *typing.get_args(hint))
-    return next((item for item in candidates if dataclasses.is_dataclass(item)), None)
+    """Return the dataclass that a type hint is, or holds as `X | None`."""
+    for item in (hint, *typing.get_args(hint)):
+        if isinstance(item, type) and dataclasses.is_dataclass(item):
+            return item
+    return None
 
 
 def _options(group: str) -> list[str]:

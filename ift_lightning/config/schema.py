@@ -197,6 +197,7 @@ class KeyTokensConfig:
 class LossConfig:
     """Which tokens count, and how much."""
 
+    name: str = MISSING
     role_weights: RoleWeightsConfig = field(default_factory=RoleWeightsConfig)
     key_tokens: list[KeyTokensConfig] = field(default_factory=list)
     max_logits_elements: int = 1 << 26  # N*V above which the output head is applied in chunks
@@ -230,7 +231,7 @@ class TrainerConfig:
     max_epochs: float = 3.0  # passes over the training rows; may be a fraction
     max_steps: int | None = None  # optimizer steps, instead of epochs
     global_batch_size: int = 16  # rows per optimizer step, over all ranks
-    micro_batch_size: int = 16  # rows that go through the model at once, at most
+    micro_batch_size: int = 8  # rows that go through the model at once, at most
     gradient_clip_norm: float | None = 1.0
     gradient_checkpointing: bool = False
     val_every_n_steps: int | None = None  # None: once an epoch, and always at the end
@@ -297,6 +298,7 @@ class TrainConfig:
     name: str = "${model.name}-${peft.name}-${data.name}"
     seed: int = 0
     resume: bool = False  # go on from checkpoints/last.ckpt of hydra.run.dir
+    measure_before: bool = True  # test the base model, too, before anything is trained
     run_dir: str = "${hydra:runtime.output_dir}"
     model: ModelConfig = MISSING
     precision: PrecisionConfig = MISSING
@@ -306,7 +308,7 @@ class TrainConfig:
     template: TemplateConfig = MISSING
     data: DataConfig = MISSING
     peft: PeftMethodConfig = MISSING
-    loss: LossConfig = field(default_factory=LossConfig)
+    loss: LossConfig = MISSING
     optimizer: OptimizerConfig = MISSING
     scheduler: SchedulerConfig = MISSING
     trainer: TrainerConfig = MISSING
@@ -314,3 +316,13 @@ class TrainConfig:
     logger: LoggerConfig = MISSING
     strategy: StrategyConfig = MISSING
     audit: AuditConfig = field(default_factory=AuditConfig)
+
+
+@dataclass
+class ExportConfig:
+    """The whole of ``python -m ift_lightning.export``."""
+
+    run: str = MISSING  # folder of a finished run
+    merge: bool = False  # weights of base and adapter in one, instead of the adapter alone
+    output: str | None = None  # folder to write; None: export/ or merged/ in the run's folder
+    run_dir: str = "${hydra:runtime.output_dir}"

@@ -45,7 +45,8 @@ class StepPlanner:
         world_size: Number of ranks.
         seed: Order of the rows.
         shuffle_window: Steps whose rows are sorted by length together before they are cut into
-            steps; 1 draws every step at random. Larger windows pad less and mix less.
+            steps; 1 draws every step at random. Larger windows pad less and mix less. The rows of
+            a last step that is not full are always drawn at random.
 
     Raises:
         UserError: There are no rows, or a size is not positive.
@@ -112,14 +113,16 @@ class StepPlanner:
         if self.shuffle_window == 1:
             return order
         size = self.global_batch_size
+        # A step that is not full stays at the end and takes no part in the sorting: otherwise the
+        # longest rows would end up in it, epoch after epoch.
+        num_sorted = len(order) // size * size
         window = size * self.shuffle_window
-        windows = [order[start : start + window] for start in range(0, len(order), window)]
-        by_length = [rows[np.argsort(self.lengths[rows], kind="stable")] for rows in windows]
-        order = np.concatenate(by_length)
-        # Steps of short rows must not always come first. A short last step stays at the end.
-        full = len(order) // size
-        steps = order[: full * size].reshape(full, size)
-        return np.concatenate([generator.permutation(steps).reshape(-1), order[full * size :]])
+        for start in range(0, num_sorted, window):
+            rows = order[start : min(start + window, num_sorted)]
+            order[start : start + len(rows)] = rows[np.argsort(self.lengths[rows], kind="stable")]
+        # Steps of short rows must not always come first.
+        steps = generator.permutation(order[:num_sorted].reshape(-1, size))
+        return np.concatenate([steps.reshape(-1), order[num_sorted:]])
 
     def step(self, step: int) -> list[list[PlannedMicroBatch]]:
         """Return the micro-batches of optimizer step ``step``, one list per rank."""

@@ -11,14 +11,18 @@ import dataclasses
 import io
 import re
 import tokenize
+import warnings
 
 from ift_lightning.errors import BadRowError
-from ift_lightning.types import InstructionRecord
+from ift_lightning.types import InstructionRecord, Message
 
 # Comments that tools read, and that are therefore part of the program.
-_KEPT = re.compile(
-    r"#!|#\s*-\*-|#.*coding[:=]|#\s*type:|#\s*noqa|#\s*pragma:|#\s*(fmt|pylint|mypy|ruff):"
+_DIRECTIVE = re.compile(
+    r"#\s*(type:|noqa\b|pragma:|nosec\b|((fmt|pylint|mypy|ruff|isort|pyright|flake8|yapf):))",
+    re.IGNORECASE,
 )
+# These count on the first lines only: https://peps.python.org/pep-0263/
+_CODING = re.compile(r"#.*?coding[:=][ \t]*[-\w.]+")
 
 
 class CommentStrippingError(ValueError):
@@ -32,20 +36,23 @@ def strip_python_comments(code: str) -> str:
     Docstrings are not comments and stay.
 
     Args:
-        code: Python source that parses.
+        code: Python source that parses and holds a statement at least.
 
     Raises:
-        CommentStrippingError: The code does not parse, or its syntax tree would have changed.
+        CommentStrippingError: The code does not parse, has no statement (a text such as
+            "#ff0000" or "# 1. Title"), or its syntax tree would have changed.
     """
+    before = _syntax_tree(code)
+    if before is None:
+        raise CommentStrippingError("not valid Python, or without any statement")
     try:
-        before = ast.dump(ast.parse(code))
         tokens = list(tokenize.generate_tokens(io.StringIO(code).readline))
-    except (SyntaxError, tokenize.TokenError, ValueError) as error:
-        raise CommentStrippingError(f"not valid Python: {error}") from error
+    except (SyntaxError, tokenize.TokenError) as error:
+        raise CommentStrippingError(f"cannot be tokenized: {error}") from error
     lines = io.StringIO(code).readlines()
     removed: set[int] = set()
     for token in tokens:
-        if token.type != tokenize.COMMENT or _KEPT.match(token.string):
+        if token.type != tokenize.COMMENT or _is_kept(token):
             continue
         row, column = token.start
         line = lines[row - 1]
@@ -55,20 +62,39 @@ def strip_python_comments(code: str) -> str:
             lines[row - 1] = rest + newline
         else:
             removed.add(row - 1)
+    if len(lines) - 1 in removed and not code.endswith("\n"):
+        # The line that is the last one now ends as the last one did.
+        kept = [index for index in range(len(lines)) if index not in removed]
+        lines[kept[-1]] = lines[kept[-1]].rstrip("\r\n")
     stripped = "".join(line for index, line in enumerate(lines) if index not in removed)
-    if not code.endswith("\n"):
-        stripped = stripped.rstrip("\n")
-    try:
-        same = ast.dump(ast.parse(stripped)) == before
-    except SyntaxError:
-        same = False
-    if not same:
+    if _syntax_tree(stripped) != before:
         raise CommentStrippingError("removing comments would have changed the syntax tree")
     return stripped
 
 
+def _syntax_tree(code: str) -> str | None:
+    """Return the syntax tree as text, or None where there is none or an empty one."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about invalid escapes, which are the row's business
+            tree = ast.parse(code)
+        return ast.dump(tree) if tree.body else None
+    # Deep nesting ends in one of the latter two.
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def _is_kept(token: tokenize.TokenInfo) -> bool:
+    row, column = token.start
+    if row == 1 and column == 0 and token.string.startswith("#!"):
+        return True
+    if row <= 2 and not token.line[:column].strip() and _CODING.match(token.string):
+        return True
+    return bool(_DIRECTIVE.match(token.string))
+
+
 def strip_record_comments(record: InstructionRecord) -> InstructionRecord:
-    """Return the record without comments in its answer and in the code of its input.
+    """Return the record without comments in its answers and in the code of its input.
 
     Text that is not Python code, such as prose in the input, is left as it is.
 
@@ -86,6 +112,9 @@ def strip_record_comments(record: InstructionRecord) -> InstructionRecord:
         record,
         input=_stripped_or_same(record.input),
         output=_stripped_or_same(record.output),
+        messages=tuple(
+            Message(turn.role, _stripped_or_same(turn.content)) for turn in record.messages
+        ),
     )
 
 

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ift_lightning.data.batching import PlannedMicroBatch, StepPlanner, plan_evaluation
-from ift_lightning.data.token_cache import TokenizedSplit
+from ift_lightning.data.split_files import TokenizedSplit
 from ift_lightning.types import Batch
 
 
@@ -23,23 +23,24 @@ def collate(split: TokenizedSplit, planned: PlannedMicroBatch, pad_token_id: int
         planned: Which rows.
         pad_token_id: Fills ``input_ids``; it is masked and has weight 0, so its value is free.
     """
-    rows = split.rows(planned.rows)
-    longest = max(len(row.input_ids) for row in rows)
+    rows = [split.tokens(row) for row in planned.rows]
+    longest = max(len(row_ids) for row_ids, _ in rows)
     input_ids = np.full((len(rows), longest), pad_token_id, dtype=np.int64)
     attention_mask = np.zeros((len(rows), longest), dtype=np.int64)
     loss_weights = np.zeros((len(rows), longest), dtype=np.float32)
-    for index, row in enumerate(rows):
-        length = len(row.input_ids)
-        input_ids[index, :length] = row.input_ids
+    for index, (row_ids, row_weights) in enumerate(rows):
+        length = len(row_ids)
+        input_ids[index, :length] = row_ids
         attention_mask[index, :length] = 1
         if not planned.filler:
-            loss_weights[index, :length] = row.loss_weights
+            loss_weights[index, :length] = row_weights
     return Batch(
         input_ids=torch.from_numpy(input_ids),
         attention_mask=torch.from_numpy(attention_mask),
         loss_weights=torch.from_numpy(loss_weights),
         step_weight=planned.step_weight,
-        row_ids=tuple(row.id for row in rows),
+        # A filler's row is another micro-batch's, where it counts.
+        row_ids=() if planned.filler else tuple(split.id_of(row) for row in planned.rows),
     )
 
 
@@ -68,6 +69,15 @@ class TrainingSampler(Sampler[PlannedMicroBatch]):
 
     def __iter__(self) -> Iterator[PlannedMicroBatch]:
         return self.planner.micro_batches(self.rank, self.first, self.num_micro_batches)
+
+
+def _own_generator() -> torch.Generator:
+    """Return a generator for a loader to seed its workers from.
+
+    Without one, every pass over a loader draws from the generator that dropout uses, and a resumed
+    run, which validates less often, would draw other masks than an uninterrupted one.
+    """
+    return torch.Generator().manual_seed(0)
 
 
 class ResumableLoader(DataLoader[Batch]):
@@ -157,6 +167,7 @@ class InstructionDataModule(L.LightningDataModule):
             sampler=TrainingSampler(self.planner(world_size), rank, self.num_steps),
             batch_size=None,
             num_workers=self.num_workers,
+            generator=_own_generator(),
         )
 
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
@@ -180,4 +191,5 @@ class InstructionDataModule(L.LightningDataModule):
             sampler=sampler,
             batch_size=None,
             num_workers=self.num_workers,
+            generator=_own_generator(),
         )

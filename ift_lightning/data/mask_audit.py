@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ift_lightning.data.token_cache import TokenizedSplit
+from ift_lightning.data.split_files import TokenizedSplit
 from ift_lightning.errors import UserError
 from ift_lightning.types import TokenizedExample
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from tqdm.auto import tqdm
 
+from ift_lightning.data.json_stream import OnBad
 from ift_lightning.data.token_cache import TokenCache, TokenCacheWriter, TokenizedData
 from ift_lightning.errors import BadRowError, UserError
 from ift_lightning.types import (
@@ -21,7 +22,6 @@ from ift_lightning.types import (
     json_fingerprint,
 )
 
-OnBad = Callable[[RejectedRow], None]
 _BLOCK = 512  # rows tokenized in one call
 _SHOWN = 8  # bad rows spelled out in an error message
 
@@ -99,11 +99,12 @@ class DataPreparation:
         )
         data = cache.open(key) if source.fingerprint else None
         if data is None:
-            with cache.writing(key) as writer:
-                self._fill(writer, source, builder, rejected_path, progress_bar)
-            data = cache.open(key)
-            assert data is not None
-            data.from_cache = False
+            data = cache.make(
+                key,
+                lambda writer: self._fill(writer, source, builder, rejected_path, progress_bar),
+                by_content=not source.fingerprint,
+            )
+        rejected_path.unlink(missing_ok=True)  # of an earlier try in the same folder
         if data.num_rejected:
             _copy(data.rejected_path, rejected_path)
         return data
@@ -125,23 +126,26 @@ class DataPreparation:
             writer.reject(row)
 
         candidates = self._candidates(source, reject)
-        bar = tqdm(candidates, desc="tokenizing", unit=" rows", delay=2, disable=not progress_bar)
-        num_seen = 0
-        while block := list(islice(bar, _BLOCK)):
-            num_seen += len(block)
-            self._tokenize(block, builder, writer, reject)
-        bar.close()
-        if writer.num_rejected and not self.skip_bad_rows:
-            writer._rejected.flush()
-            _copy(writer.folder / "rejected.jsonl", rejected_path)
-            raise UserError(_bad_rows_message(shown, writer.num_rejected, num_seen, rejected_path))
-        if writer.num_rows["train"] + writer.num_rows["val"] + writer.num_rows["test"] == 0:
-            writer._rejected.flush()
-            _copy(writer.folder / "rejected.jsonl", rejected_path)
+        with tqdm(
+            candidates, desc="tokenizing", unit=" rows", delay=2, disable=not progress_bar
+        ) as bar:
+            # One iterator for all blocks: each iter() of a progress bar would begin a new one.
+            rows = iter(bar)
+            while block := list(islice(rows, _BLOCK)):
+                self._tokenize(block, builder, writer, reject)
+        num_kept = sum(writer.num_rows.values())
+        if num_kept and (self.skip_bad_rows or not writer.num_rejected):
+            return
+        _copy(writer.flushed_rejected(), rejected_path)
+        if not writer.num_rejected:
+            raise UserError("there are no rows: look at data.num_train, num_val and num_test")
+        if self.skip_bad_rows:
             raise UserError(
-                "no row is left to train on: all "
-                f"{writer.num_rejected} rows were rejected (see {rejected_path})"
+                f"no row is left to train on: {_count(writer.num_rejected)} cannot be used:\n  "
+                + "\n  ".join(shown)
+                + f"\nAll of them are in {rejected_path}"
             )
+        raise UserError(_bad_rows_message(shown, writer.num_rejected, num_kept, rejected_path))
 
     def _candidates(
         self, source: RecordSource, reject: OnBad
@@ -178,10 +182,13 @@ def _copy(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
 
 
+def _count(num_rows: int) -> str:
+    return "1 row" if num_rows == 1 else f"{num_rows} rows"
+
+
 def _bad_rows_message(shown: Iterable[str], num_bad: int, num_good: int, path: Path) -> str:
     lines = "\n  ".join(shown)
-    noun = "row" if num_bad == 1 else "rows"
     return (
-        f"{num_bad} {noun} cannot be used ({num_good} were read whole):\n  {lines}\n"
+        f"{_count(num_bad)} cannot be used ({num_good} can):\n  {lines}\n"
         f"All of them are in {path}. Correct them, or leave them out with data.bad_rows=skip"
     )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ift_lightning.data.adapters import unique_records
-from ift_lightning.data.preparation import OnBad
+from ift_lightning.data.json_stream import OnBad
 from ift_lightning.data.sources import (
     find_data_files,
     fingerprint_files,
@@ -87,7 +88,7 @@ class HubSource:
         self.split = split
         self.form = form
         self.fields = dict(fields or {})
-        is_commit = revision is not None and len(revision) == 40
+        is_commit = re.fullmatch("[0-9a-f]{40}", revision or "")
         key = json_fingerprint([name, revision, config, split, form, self.fields])
         self.fingerprint = key if is_commit else ""
 

@@ -7,8 +7,13 @@ made, since ids survive both.
 from __future__ import annotations
 
 import hashlib
+import re
 
 from ift_lightning.errors import UserError
+
+# An id made from content, and the number that tells equal rows apart. An id of the source's own
+# may end in "#2" for reasons of its own.
+_MADE_ID = re.compile(r"([0-9a-f]{16})#[0-9]+")
 
 
 class HashSplitter:
@@ -37,7 +42,8 @@ class HashSplitter:
 
     def split_of(self, row_id: str) -> str:
         """Return "train", "val" or "test" for a row id."""
-        base = row_id.split("#", 1)[0] if row_id.rpartition("#")[2].isdigit() else row_id
+        made = _MADE_ID.fullmatch(row_id)
+        base = made.group(1) if made else row_id
         digest = hashlib.sha256(f"{self.seed}:{base}".encode("utf-8", "surrogatepass")).digest()
         draw = int.from_bytes(digest[:8], "big") / 2**64
         if draw < self.test_fraction:

@@ -8,79 +8,29 @@ and two that build the same entry do not disturb each other.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
-import os
 import shutil
-import tempfile
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-import numpy as np
-import numpy.typing as npt
+from ift_lightning.data.split_files import SplitStatistics, SplitWriter, TokenizedSplit
+from ift_lightning.types import (
+    SPLITS,
+    InstructionRecord,
+    RejectedRow,
+    TokenizedExample,
+    json_fingerprint,
+)
 
-from ift_lightning.types import SPLITS, InstructionRecord, RejectedRow, TokenizedExample
-
-CACHE_FORMAT = 1
-_ROWS_PER_BLOCK = 512
-
-
-@dataclass(slots=True)
-class SplitStatistics:
-    """What a split holds, counted while it was written."""
-
-    num_rows: int = 0
-    num_tokens: int = 0
-    num_target_tokens: int = 0
-    num_truncated: int = 0  # rows whose prompt was cut
-    num_ends_supervised: int = 0
-    longest: int = 0  # tokens
-    fingerprint: str = ""  # of the records, ids and texts, in order
-    ids_fingerprint: str = ""  # of the row ids alone, whatever their order
-
-    def to_json(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__slots__}
-
-
-class TokenizedSplit:
-    """Random access to the examples of one split, memory-mapped.
-
-    Args:
-        path: Arrow file.
-        statistics: What was counted when it was written.
-    """
-
-    def __init__(self, path: Path, statistics: SplitStatistics) -> None:
-        from datasets import Dataset
-
-        self.path = path
-        self.statistics = statistics
-        self._rows = Dataset.from_file(str(path)).with_format("numpy")
-        # Two numbers a row are all that planning keeps in memory.
-        columns = self._rows.select_columns(["length", "weight"])[:]
-        self.lengths: npt.NDArray[np.int64] = np.asarray(columns["length"], dtype=np.int64)
-        self.weights: npt.NDArray[np.float64] = np.asarray(columns["weight"], dtype=np.float64)
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def rows(self, indices: Iterable[int]) -> list[TokenizedExample]:
-        """Return the examples at ``indices``."""
-        wanted = list(indices)
-        block = self._rows[wanted]
-        return [
-            TokenizedExample(
-                id=str(block["id"][i]),
-                input_ids=block["input_ids"][i].tolist(),
-                loss_weights=block["loss_weights"][i].tolist(),
-                num_prompt_tokens=int(block["num_prompt_tokens"][i]),
-                end_is_supervised=bool(block["end_is_supervised"][i]),
-                num_cut_tokens=int(block["num_cut_tokens"][i]),
-            )
-            for i in range(len(wanted))
-        ]
+CACHE_FORMAT = 2
+_NUM_TRIES = 100
+_PAUSE = 0.05  # seconds between them
 
 
 @dataclass(slots=True)
@@ -93,82 +43,16 @@ class TokenizedData:
     from_cache: bool = False
 
 
-@dataclass(slots=True)
-class _SplitWriter:
-    path: Path
-    statistics: SplitStatistics = field(default_factory=SplitStatistics)
-    _block: list[dict[str, Any]] = field(default_factory=list)
-    _sink: Any = None
-    _writer: Any = None
-    _records: Any = field(default_factory=hashlib.sha256)
-    _ids: int = 0
-
-    def add(self, record: InstructionRecord, example: TokenizedExample) -> None:
-        self._block.append(
-            {
-                "id": example.id,
-                "input_ids": example.input_ids,
-                "loss_weights": example.loss_weights,
-                "num_prompt_tokens": example.num_prompt_tokens,
-                "end_is_supervised": example.end_is_supervised,
-                "num_cut_tokens": example.num_cut_tokens,
-                "length": len(example.input_ids),
-                "weight": float(sum(example.loss_weights)),
-            }
-        )
-        counts = self.statistics
-        counts.num_rows += 1
-        counts.num_tokens += len(example.input_ids)
-        counts.num_target_tokens += example.num_target_tokens
-        counts.num_truncated += example.num_cut_tokens > 0
-        counts.num_ends_supervised += example.end_is_supervised
-        counts.longest = max(counts.longest, len(example.input_ids))
-        text = json.dumps(record.to_json(), sort_keys=True, ensure_ascii=True)
-        self._records.update(text.encode())
-        # A sum does not depend on the order of the rows.
-        digest = hashlib.sha256(record.id.encode("utf-8", "surrogatepass")).digest()
-        self._ids = (self._ids + int.from_bytes(digest[:8], "big")) % 2**64
-        if len(self._block) >= _ROWS_PER_BLOCK:
-            self._flush()
-
-    def _flush(self) -> None:
-        import pyarrow as pa
-
-        schema = pa.schema(
-            [
-                ("id", pa.string()),
-                ("input_ids", pa.list_(pa.int32())),
-                ("loss_weights", pa.list_(pa.float32())),
-                ("num_prompt_tokens", pa.int32()),
-                ("end_is_supervised", pa.bool_()),
-                ("num_cut_tokens", pa.int32()),
-                ("length", pa.int32()),
-                ("weight", pa.float64()),
-            ]
-        )
-        if self._writer is None:
-            self._sink = pa.OSFile(str(self.path), "wb")
-            self._writer = pa.ipc.new_stream(self._sink, schema)
-        if self._block:
-            self._writer.write_table(pa.Table.from_pylist(self._block, schema=schema))
-            self._block = []
-
-    def close(self) -> None:
-        self._flush()
-        self._writer.close()
-        self._sink.close()
-        self.statistics.fingerprint = self._records.hexdigest()[:16]
-        self.statistics.ids_fingerprint = f"{self._ids:016x}"
-
-
 class TokenCacheWriter:
     """Collects examples and rejected rows of all splits into one cache entry."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.num_rejected = 0
-        self._splits = {name: _SplitWriter(folder / f"{name}.arrow") for name in SPLITS}
-        self._rejected: IO[str] = (folder / "rejected.jsonl").open("w", encoding="utf-8")
+        self._splits = {name: SplitWriter(folder / f"{name}.arrow") for name in SPLITS}
+        self._rejected_path = folder / "rejected.jsonl"
+        self._rejected: IO[str] = self._rejected_path.open("w", encoding="utf-8")
+        self._rejected_digest = hashlib.sha256()
 
     @property
     def num_rows(self) -> dict[str, int]:
@@ -179,19 +63,41 @@ class TokenCacheWriter:
 
     def reject(self, row: RejectedRow) -> None:
         self.num_rejected += 1
-        line = json.dumps(row.to_json(), ensure_ascii=True, default=str)
-        self._rejected.write(line + "\n")
+        line = _json_line(row)
+        self._rejected_digest.update(line.encode())
+        self._rejected.write(line)
+
+    def flushed_rejected(self) -> Path:
+        """Return the file of rejected rows, whole as far as it goes."""
+        self._rejected.flush()
+        return self._rejected_path
 
     def close(self) -> None:
         self._rejected.close()
         for writer in self._splits.values():
             writer.close()
+
+    def finish(self) -> str:
+        """Complete the entry, and return the fingerprint of what it holds."""
+        self.close()
+        statistics = {name: writer.statistics.to_json() for name, writer in self._splits.items()}
         meta = {
             "format": CACHE_FORMAT,
             "num_rejected": self.num_rejected,
-            "splits": {name: item.statistics.to_json() for name, item in self._splits.items()},
+            "splits": statistics,
+            "num_bytes": {file.name: file.stat().st_size for file in self.folder.iterdir()},
         }
         (self.folder / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
+        return json_fingerprint([statistics, self._rejected_digest.hexdigest()])
+
+
+def _json_line(row: RejectedRow) -> str:
+    text = json.dumps(row.to_json(), ensure_ascii=False, default=str)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair, which may be why it was rejected
+        text = json.dumps(row.to_json(), ensure_ascii=True, default=str)
+    return text + "\n"
 
 
 class TokenCache:
@@ -206,37 +112,76 @@ class TokenCache:
 
     def open(self, key: str) -> TokenizedData | None:
         """Return the entry of ``key``, or None where there is no whole one."""
+        import pyarrow as pa
+
         folder = self.root / key
         try:
             meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            if meta["format"] != CACHE_FORMAT:
+                return None
+            for name, num_bytes in meta["num_bytes"].items():
+                if (folder / name).stat().st_size != num_bytes:
+                    return None
+            splits = {
+                name: TokenizedSplit(folder / f"{name}.arrow", SplitStatistics(**statistics))
+                for name, statistics in meta["splits"].items()
+            }
+            num_rejected = int(meta["num_rejected"])
+        # Whatever is wrong with an entry, making it again mends it.
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException):
             return None
-        if meta.get("format") != CACHE_FORMAT:
-            return None
-        splits = {
-            name: TokenizedSplit(folder / f"{name}.arrow", SplitStatistics(**statistics))
-            for name, statistics in meta["splits"].items()
-        }
-        rejected = folder / "rejected.jsonl"
-        return TokenizedData(splits, meta["num_rejected"], rejected, from_cache=True)
+        return TokenizedData(splits, num_rejected, folder / "rejected.jsonl", from_cache=True)
 
-    @contextlib.contextmanager
-    def writing(self, key: str) -> Iterator[TokenCacheWriter]:
-        """Write the entry of ``key``; it appears when the block ends without an exception."""
+    def make(
+        self, key: str, fill: Callable[[TokenCacheWriter], None], *, by_content: bool = False
+    ) -> TokenizedData:
+        """Make the entry of ``key``; nothing is left of it where ``fill`` raises.
+
+        Args:
+            key: Identifies everything that the content depends on.
+            fill: Writes the content.
+            by_content: ``key`` does not identify the rows, so their fingerprint becomes part of
+                the entry's name.
+        """
         self.root.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{key}-", dir=self.root))
-        writer = TokenCacheWriter(folder)
+        folder = self._hidden(key)
+        folder.mkdir()
         try:
-            yield writer
-            writer.close()
-            target = self.root / key
+            writer = TokenCacheWriter(folder)
             try:
-                os.rename(folder, target)
-            except OSError:
-                # Another process finished the same entry first, or left an unreadable one.
-                if self.open(key) is None:
-                    shutil.rmtree(target, ignore_errors=True)
-                    os.rename(folder, target)
+                fill(writer)
+                content = writer.finish()
+            finally:
+                writer.close()
+            data = self._publish(folder, f"{key}-{content}" if by_content else key)
         finally:
-            writer._rejected.close()
             shutil.rmtree(folder, ignore_errors=True)
+        data.from_cache = False
+        return data
+
+    def _hidden(self, key: str) -> Path:
+        return self.root / f".{key}-{uuid.uuid4().hex}"
+
+    def _publish(self, folder: Path, key: str) -> TokenizedData:
+        """Give a whole entry its name, unless another process was first."""
+        target = self.root / key
+        for _ in range(_NUM_TRIES):
+            try:
+                folder.rename(target)
+            except FileNotFoundError:
+                pass  # it was renamed in an earlier round, and another process has moved it since
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+            data = self.open(key)
+            if data is not None:
+                return data
+            if not folder.exists():
+                time.sleep(_PAUSE)
+                continue
+            # What has the name is broken. It goes in one move, so that nobody sees half of it.
+            broken = self._hidden(key)
+            with contextlib.suppress(OSError):
+                target.rename(broken)
+                shutil.rmtree(broken, ignore_errors=True)
+        raise RuntimeError(f"the cache entry {target} cannot be read back")

@@ -12,6 +12,11 @@ from typing import Any
 import torch
 
 
+def _matrix_name(parameter_name: str) -> str:
+    """Return the adapted matrix that a "…lora_E…" parameter belongs to."""
+    return parameter_name.split(".lora_")[0].removeprefix("base_model.model.")
+
+
 class AdaLoraController:
     """Drives the rank allocation of a model with an AdaLoRA adapter.
 
@@ -54,16 +59,38 @@ class AdaLoraController:
         Args:
             step: Optimizer steps made so far; gradients of the last one are still in place.
         """
+        self._follow_device()
         self.tuner.update_and_allocate(step)
+
+    def _follow_device(self) -> None:
+        """Move restored importances to the model; a checkpoint is loaded before it is placed."""
+        device = self._factors[0][0].device
+        allocator = self.tuner.rankallocator
+        for table in (allocator.ipt, allocator.exp_avg_ipt, allocator.exp_avg_unc):
+            for name, values in table.items():
+                table[name] = values.to(device)
 
     def ranks(self) -> dict[str, int]:
         """Return the rank in use of every adapted matrix: its singular values that are not 0."""
         return {
-            name.split(".lora_E")[0].removeprefix("base_model.model."): int(
-                (values.detach() != 0).sum()
-            )
+            _matrix_name(name): int((values.detach() != 0).sum())
             for name, values in self._singular_values.items()
         }
+
+    def allocated_ranks(self) -> dict[str, int] | None:
+        """Return the rank that the last allocation gave each matrix; None before the first one.
+
+        Until the final phase, optimizer steps let ranks grow back between two allocations, and
+        :meth:`ranks` then shows more than were allocated.
+        """
+        pattern = self.config.rank_pattern
+        if not pattern:
+            return None
+        return {_matrix_name(name): sum(kept) for name, kept in pattern.items()}
+
+    def is_emptied(self, name: str) -> bool:
+        """Whether the last allocation left no rank to the matrix that a parameter belongs to."""
+        return (self.allocated_ranks() or {}).get(_matrix_name(name)) == 0
 
     def state_dict(self) -> dict[str, Any]:
         """Return what the rank allocation remembers between steps."""

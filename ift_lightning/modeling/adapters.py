@@ -11,6 +11,11 @@ from typing import Any
 import torch
 
 from ift_lightning.errors import UserError, suggest
+from ift_lightning.modeling.notices import (
+    drop_harmless_log_lines,
+    progress_bar_for,
+    without_harmless_warnings,
+)
 
 # PEFT has no table of (IA)^3 targets for these families: keys, values, and the MLP's second
 # projection, whose input is what the method scales ("feedforward").
@@ -44,8 +49,9 @@ def build_peft_config(settings: Mapping[str, Any]) -> Any:
     valid = set(inspect.signature(config_class).parameters)
     for key in keywords:
         if key not in valid:
-            raise UserError(f"peft.config.{key}: {class_name} has no such option. "
-                            f"{suggest(key, valid)}")
+            raise UserError(
+                f"peft.config.{key}: {class_name} has no such option. {suggest(key, valid)}"
+            )
     keywords.setdefault("task_type", "CAUSAL_LM")
     try:
         return config_class(**keywords)
@@ -69,13 +75,62 @@ def adalora_steps(
     """
     tinit = round(num_steps * initial_fraction)
     tfinal = round(num_steps * final_fraction)
-    if num_steps < 1 or num_steps - tinit - tfinal < 1:
+    if min(initial_fraction, final_fraction) < 0 or num_steps - tinit - tfinal < 1:
         raise UserError(
             f"AdaLoRA: {num_steps} optimizer steps leave none between the initial {tinit} and the "
             f"final {tfinal}; train longer, or lower peft.adalora_schedule's fractions"
         )
+    if num_steps - tfinal < 2:
+        # PEFT measures importances in the steps before the last allocation, not in its own.
+        raise UserError(
+            f"AdaLoRA: {num_steps} optimizer steps leave none to measure which ranks matter before "
+            f"the last {tfinal} with fixed ranks; train longer, or use peft=lora"
+        )
     delta = max(1, (num_steps - tinit - tfinal) // max(1, num_allocations))
     return {"total_step": num_steps, "tinit": tinit, "tfinal": tfinal, "deltaT": delta}
+
+
+def check_adapter_settings(
+    settings: Mapping[str, Any] | None,
+    *,
+    gradient_checkpointing: bool = False,
+    num_new_tokens: int = 0,
+) -> Any:
+    """Refuse settings that no model can be trained with; needs no model.
+
+    Args:
+        settings: See :func:`build_peft_config`; None trains every weight.
+        gradient_checkpointing: Whether activations are recomputed.
+        num_new_tokens: Tokens added to the vocabulary.
+
+    Returns:
+        The PEFT config; None where every weight is trained.
+
+    Raises:
+        UserError: What does not go together, why, and what to use instead.
+    """
+    if settings is None:
+        return None
+    config = build_peft_config(settings)
+    method = str(config.peft_type.value)
+    if method == "PREFIX_TUNING" and gradient_checkpointing:
+        raise UserError(
+            "prefix tuning hands keys and values to the model through its cache, which gradient "
+            "checkpointing recomputes without; leave checkpointing off, or use P-tuning or prompt "
+            "tuning"
+        )
+    if method == "ADALORA" and config.init_r <= config.target_r:
+        raise UserError(
+            f"AdaLoRA starts with peft.config.init_r={config.init_r} ranks a matrix and takes some "
+            f"away until peft.config.target_r={config.target_r} are left on average: init_r has to "
+            "be the larger one; use peft=lora for a fixed rank"
+        )
+    if num_new_tokens and method != "LORA":
+        raise UserError(
+            f"model.add_tokens: {method} does not train embeddings, so the new tokens would "
+            "stay random; use peft=lora or peft=full"
+        )
+    return config
 
 
 def attach_adapter(
@@ -98,6 +153,7 @@ def attach_adapter(
     """
     from peft import get_peft_model, prepare_model_for_kbit_training
 
+    drop_harmless_log_lines()
     quantized = bool(getattr(model, "is_quantized", False))
     if settings is None:
         if quantized:
@@ -108,25 +164,37 @@ def attach_adapter(
             _enable_checkpointing(model)
         model.requires_grad_(True)
         return model
-    config = build_peft_config(settings)
+    config = check_adapter_settings(
+        settings,
+        gradient_checkpointing=gradient_checkpointing,
+        num_new_tokens=len(new_token_ids),
+    )
     method = str(config.peft_type.value)
     _complete_targets(config, method, str(model.config.model_type))
+    _refuse_dora_over_int8_on_cpu(config, model)
     if new_token_ids:
-        if method != "LORA":
-            raise UserError(
-                f"model.add_tokens: {method} does not train embeddings, so the new tokens would "
-                "stay random; use peft=lora or peft=full"
-            )
         config.trainable_token_indices = list(new_token_ids)
     if quantized:
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     if gradient_checkpointing:
         _enable_checkpointing(model)
     try:
-        return get_peft_model(model, config)
+        with without_harmless_warnings():
+            return get_peft_model(model, config)
     except ValueError as error:
-        raise UserError(f"{method} cannot be attached to a {model.config.model_type} model: "
-                        f"{error}") from error
+        raise UserError(
+            f"{method} cannot be attached to a {model.config.model_type} model: {error}"
+        ) from error
+
+
+def _refuse_dora_over_int8_on_cpu(config: Any, model: Any) -> None:
+    in_int8 = bool(getattr(model, "is_loaded_in_8bit", False))
+    if in_int8 and getattr(config, "use_dora", False) and model.device.type == "cpu":
+        # `dequantize_module_weight` puts a weight without its scales in the layer's place.
+        raise UserError(
+            "PEFT's DoRA loses the scales of int8 weights on a CPU at the first step; use "
+            "precision=nf4 or fp32 with peft=dora, or peft=lora with precision=int8"
+        )
 
 
 def _enable_checkpointing(model: Any) -> None:
@@ -185,7 +253,10 @@ def save_adapter(model: Any, tokenizer: Any, folder: Path, *, base_path: str) ->
     configs = getattr(model, "peft_config", None)
     if configs:
         configs[model.active_adapter].base_model_name_or_path = base_path
-    model.save_pretrained(str(folder), safe_serialization=True)
+    num_bytes = sum(item.nbytes for item in trainable_tensors(model).values())
+    empty = peft_type(model) == "ADALORA"
+    with progress_bar_for(num_bytes), without_harmless_warnings(ranks_may_be_zero=empty):
+        model.save_pretrained(str(folder), safe_serialization=True)
     tokenizer.save_pretrained(str(folder))
 
 
@@ -203,7 +274,27 @@ def load_adapter(base_model: Any, folder: Path) -> Any:
 
     if not (folder / "adapter_config.json").is_file():
         raise UserError(f"{folder} holds no adapter (no adapter_config.json)")
-    return PeftModel.from_pretrained(base_model, str(folder), is_trainable=False)
+    drop_harmless_log_lines()
+    with without_harmless_warnings():
+        return PeftModel.from_pretrained(base_model, str(folder), is_trainable=False)
+
+
+def merge_adapter(model: Any) -> Any:
+    """Return the base model with its adapter's change added to the weights.
+
+    Args:
+        model: What :func:`load_adapter` returned.
+
+    Raises:
+        UserError: The method has no weights of its own to add: it learns virtual tokens.
+    """
+    method = peft_type(model)
+    if method in PROMPT_LEARNING:
+        raise UserError(
+            f"{method} learns virtual tokens, which cannot be merged into weights; export the "
+            "adapter itself with merge=false"
+        )
+    return model.merge_and_unload()
 
 
 def trainable_tensors(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:

@@ -12,6 +12,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from ift_lightning.errors import UserError
+from ift_lightning.modeling.notices import drop_harmless_log_lines, progress_bar_for
 
 _WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model")
@@ -134,6 +135,7 @@ def load_base_model(
     Raises:
         UserError: There is no model to be had, or it is no causal language model.
     """
+    drop_harmless_log_lines()
     options: dict[str, Any] = {"dtype": dtype}
     if attention is not None:
         options["attn_implementation"] = attention
@@ -144,15 +146,46 @@ def load_base_model(
         options["quantization_config"] = BitsAndBytesConfig(**settings)
         options["device_map"] = {"": device or torch.device("cpu")}
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            path, revision=revision, trust_remote_code=trust_remote_code, **options
-        )
+        with progress_bar_for(_num_weight_bytes(path)):
+            model = AutoModelForCausalLM.from_pretrained(
+                path, revision=revision, trust_remote_code=trust_remote_code, **options
+            )
     except (OSError, ValueError, ImportError) as error:
         raise _cannot_load("model", path, revision, error) from error
-    if vocabulary_size is not None and vocabulary_size > model.get_input_embeddings().num_embeddings:
+    if (
+        vocabulary_size is not None
+        and vocabulary_size > model.get_input_embeddings().num_embeddings
+    ):
         model.resize_token_embeddings(vocabulary_size)
     model.config.use_cache = False  # keys and values are of no use in training
+    if options.get("quantization_config") is not None:
+        _keep_quantized_weights_as_they_are(model)
     return model
+
+
+def _keep_quantized_weights_as_they_are(model: Any) -> None:
+    """Stop bitsandbytes from repacking 4-bit weights in place at the first evaluation on a CPU.
+
+    On a CPU with AVX512-BF16 it does so for speed, rounding their scales to bf16 for good: a
+    validation would change the model that training then goes on with. Matrices that do not fit
+    its blocks make it fail outright.
+    """
+    from bitsandbytes.nn import Linear4bit
+
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+
+
+def _weight_files(path: str) -> list[Path]:
+    """Return the weight files of a local folder."""
+    folder = Path(path).expanduser()
+    return [file for pattern in _WEIGHT_FILES for file in folder.glob(pattern)]
+
+
+def _num_weight_bytes(path: str) -> int | None:
+    """Return the size of a folder's weights; None for a hub name."""
+    return sum(file.stat().st_size for file in _weight_files(path)) if is_local(path) else None
 
 
 def _cannot_load(what: str, path: str, revision: str | None, error: BaseException) -> UserError:

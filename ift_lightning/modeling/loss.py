@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
+from ift_lightning.modeling.notices import drop_harmless_log_lines
 from ift_lightning.types import Batch
 
 # Models whose logits are changed behind the output head cannot have it applied in chunks.
@@ -53,6 +54,7 @@ class SupervisedHead:
     """
 
     def __init__(self, model: Any, *, max_logits_elements: int = 1 << 26) -> None:
+        drop_harmless_log_lines()
         self.model = model
         self.max_logits_elements = max_logits_elements
         # The head is looked up at every call: an adapter method may replace or wrap it.
@@ -96,13 +98,12 @@ class SupervisedHead:
         return head
 
     def _forward(self, batch: Batch) -> Any:
-        return self.model(
-            input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
-        )
+        # No attention mask: rows are padded on the right, where causal attention never looks from
+        # a real token, and what comes out at padding is never used. Without one, the fused causal
+        # kernels can be used.
+        return self.model(input_ids=batch.input_ids, use_cache=False)
 
-    def _logits(
-        self, batch: Batch, selected: torch.Tensor, head: torch.nn.Module
-    ) -> torch.Tensor:
+    def _logits(self, batch: Batch, selected: torch.Tensor, head: torch.nn.Module) -> torch.Tensor:
         """Return logits [N, V] at the positions selected in a bool [B, T - 1]."""
 
         def select(_: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:

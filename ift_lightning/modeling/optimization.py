@@ -51,8 +51,9 @@ def build_optimizer(
     valid = set(inspect.signature(optimizer_class).parameters)
     for key in keywords:
         if key not in valid:
-            raise UserError(f"optimizer.config.{key}: {class_name} has no such option. "
-                            f"{suggest(key, valid)}")
+            raise UserError(
+                f"optimizer.config.{key}: {class_name} has no such option. {suggest(key, valid)}"
+            )
     optimizer = optimizer_class(parameter_groups(model, weight_decay), lr=lr, **keywords)
     assert isinstance(optimizer, torch.optim.Optimizer)
     return optimizer

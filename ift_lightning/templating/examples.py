@@ -56,9 +56,7 @@ class ExampleBuilder:
                 f"of '{tokenizer.name_or_path}' has none; set template.end to a text that it knows"
             )
 
-    def build(
-        self, records: Sequence[InstructionRecord]
-    ) -> list[TokenizedExample | BadRowError]:
+    def build(self, records: Sequence[InstructionRecord]) -> list[TokenizedExample | BadRowError]:
         """Return an example for each record, or why there is none; in the records' order."""
         results: list[Any] = [None] * len(records)
         segments, places = [], []
@@ -68,7 +66,10 @@ class ExampleBuilder:
                 places.append(index)
             except BadRowError as error:
                 results[index] = error
-        for index, tokens in zip(places, self._segment_tokenizer.encode(segments), strict=True):
+        encoded = self._segment_tokenizer.encode(
+            segments, with_offsets=bool(self.weights.key_tokens)
+        )
+        for index, tokens in zip(places, encoded, strict=True):
             try:
                 results[index] = self._example(records[index], tokens)
             except BadRowError as error:
@@ -81,9 +82,17 @@ class ExampleBuilder:
         They are the first ``num_prompt_tokens`` ids of the training example, before any cutting.
         """
         self._check_special_tokens(record, with_answers=False)
-        segments = self.template.segments(record, self.tokenizer, for_generation=True)
+        segments = self.template.segments(
+            record, self.tokenizer, last_turn_only=self.last_turn_only, for_generation=True
+        )
         tokens = self._segment_tokenizer.encode([segments])[0]
-        return [*self._segment_tokenizer.bos_ids, *(i for part in tokens for i in part.input_ids)]
+        return [*self._leading_ids(tokens), *(i for part in tokens for i in part.input_ids)]
+
+    def _leading_ids(self, tokens: Sequence[SegmentTokens]) -> list[int]:
+        """Return the BOS to put in front of a text, unless the template wrote one itself."""
+        bos_ids = self._segment_tokenizer.bos_ids
+        first = tokens[0].input_ids[:1] if tokens else []
+        return [] if first == bos_ids else list(bos_ids)
 
     def _segments(self, record: InstructionRecord) -> Any:
         self._check_special_tokens(record, with_answers=True)
@@ -110,6 +119,9 @@ class ExampleBuilder:
         fields = {"instruction": record.instruction, "input": record.input}
         if with_answers:
             fields["output"] = record.output
+            if self.reasoning_level is not None:
+                level = self.reasoning_level
+                fields[f"reasoning.{level}"] = record.reasoning.get(level, "")
         for index, message in enumerate(record.messages):
             if with_answers or index < len(record.messages) - 1:
                 fields[f"messages[{index}].content"] = message.content
@@ -123,39 +135,55 @@ class ExampleBuilder:
                 )
 
     def _example(self, record: InstructionRecord, tokens: list[SegmentTokens]) -> TokenizedExample:
-        input_ids: list[int] = list(self._segment_tokenizer.bos_ids)
-        weights: list[float] = [0.0] * len(input_ids)
-        prompt_length: int | None = None
+        input_ids = self._leading_ids(tokens)
+        weights = [0.0] * len(input_ids)
+        generation_length = len(input_ids)
+        first_trained: int | None = None
         end_is_supervised = False
-        for part in tokens:
+        for index, part in enumerate(tokens):
             role = part.segment.role
-            if role is not Role.PROMPT and prompt_length is None:
-                prompt_length = len(input_ids)
-            self._check_decodes(input_ids, part)
+            if role is not Role.PROMPT and first_trained is None:
+                first_trained = len(input_ids)
+            self._check_spelling(part, is_first=index == 0)
             part_weights = self.weights.of(part)
             input_ids += part.input_ids
             weights += part_weights
-            if role is Role.END:
+            if role is Role.PROMPT:
+                generation_length = len(input_ids)
+            elif role is Role.END:
                 end_is_supervised = any(part_weights)
             elif role is Role.ANSWER:
                 end_is_supervised = False
-        if not any(weights[1:]):
-            raise BadRowError("nothing of the row is trained on: its answer has no tokens")
+        if generation_length == 0:
+            raise BadRowError("the prompt has no tokens, so nothing would predict the answer")
+        # BOS stays, whether the tokenizer or the template put it there.
+        keep = 1 if input_ids[0] == self.tokenizer.bos_token_id else 0
+        if first_trained is None:
+            first_trained = len(input_ids)
+        num_cut = self._tokens_to_cut(len(input_ids), keep, first_trained)
+        input_ids[keep : keep + num_cut] = []
+        weights[keep : keep + num_cut] = []
         # Nothing predicts the first token of a text.
         weights[0] = 0.0
-        num_cut = self._tokens_to_cut(len(input_ids), prompt_length or 0)
-        keep_from = len(self._segment_tokenizer.bos_ids)
+        if not any(weights):
+            raise BadRowError("nothing of the row is trained on: every token weighs 0")
         return TokenizedExample(
             id=record.id,
-            input_ids=input_ids[:keep_from] + input_ids[keep_from + num_cut :],
-            loss_weights=weights[:keep_from] + weights[keep_from + num_cut :],
-            num_prompt_tokens=(prompt_length or 0) - num_cut,
+            input_ids=input_ids,
+            loss_weights=weights,
+            num_prompt_tokens=generation_length - num_cut,
             end_is_supervised=end_is_supervised,
             num_cut_tokens=num_cut,
         )
 
-    def _tokens_to_cut(self, length: int, prompt_length: int) -> int:
-        """Return how many prompt tokens after BOS have to go; refuse what cannot be made to fit."""
+    def _tokens_to_cut(self, length: int, keep: int, first_trained: int) -> int:
+        """Return how many prompt tokens after BOS have to go; refuse what cannot be made to fit.
+
+        Args:
+            length: Tokens of the whole text.
+            keep: Tokens at its beginning that stay: 1 with BOS, 0 without.
+            first_trained: Position of the first token that does not belong to the prompt.
+        """
         excess = length - self.max_seq_length
         if excess <= 0:
             return 0
@@ -166,23 +194,20 @@ class ExampleBuilder:
                 "data.bad_rows=skip"
             )
         # One prompt token has to stay: the first answer token is predicted from it.
-        room = prompt_length - len(self._segment_tokenizer.bos_ids) - 1
-        if excess > room:
+        if excess > first_trained - keep - 1:
             raise BadRowError(
-                f"the answer alone has {length - prompt_length} tokens and data.max_seq_length is "
-                f"{self.max_seq_length}; an answer is never cut, so raise data.max_seq_length"
+                f"the row has {length - first_trained} tokens from its first answer on and "
+                f"data.max_seq_length is {self.max_seq_length}; an answer is never cut, and needs "
+                "a prompt token before it, so raise data.max_seq_length"
             )
         return excess
 
-    def _check_decodes(self, before: list[int], part: SegmentTokens) -> None:
+    def _check_spelling(self, part: SegmentTokens, *, is_first: bool) -> None:
         """Make sure that a supervised span decodes to the text that it is meant to teach."""
         role, text = part.segment.role, part.segment.text
         if self.weights.roles[role] == 0:
             return
-        options = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
-        if self.tokenizer.decode(part.input_ids, **options) == text:
-            return
-        decoded = self._segment_tokenizer.decode_from(before, part.input_ids)
+        decoded = self._segment_tokenizer.spelling(part, is_first=is_first)
         if decoded != text:
             raise BadRowError(
                 f"the {role} span does not decode to its own text: {decoded[:60]!r} instead of "

@@ -1,14 +1,17 @@
 """Segments of a text that the tokenizer's own chat template wrote.
 
-Such a template is a black box that returns one string, so the assistant's turns have to be found
-in it: by its ``{% generation %}`` marks where it has them, and otherwise by rendering the chat up
-to each turn. Both ways demand that what the model is prompted with at generation time is a prefix
-of the training text; a template for which that is not so is refused.
+Such a template is a black box that returns one string, so each assistant turn has to be found in
+it. Its beginning is where the generation prompt of the chat before it ends. What the template
+writes around an answer shows where a probe stands in the answer's place; the turn has to be exactly
+that, with the answer in between. A template whose generation prompt is not a prefix of the training
+text is refused, because a model trained on one would be asked with the other.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jinja2
@@ -16,29 +19,48 @@ import jinja2
 from ift_lightning.errors import BadRowError, UserError
 from ift_lightning.types import Message, Role, Segment
 
-
 # `{%- generation -%}` in all its spellings.
 GENERATION_MARK = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
+# Private-use characters: no text has them, and no template touches them.
+_PROBE = "\ue000answer\ue001"
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """Where an assistant turn lies in the text, in characters."""
+
+    start: int  # end of the generation prompt
+    answer_start: int
+    answer_stop: int
+    stop: int  # behind the end token; white space after that belongs to the next prompt
+
 
 def native_segments(
-    messages: list[Message],
+    messages: Sequence[Message],
     tokenizer: Any,
     *,
+    reasoning: str = "",
     for_generation: bool = False,
     last_turn_only: bool = False,
 ) -> list[Segment]:
     """Render ``messages`` with ``tokenizer.chat_template`` and cut the text into segments.
 
+    What the template itself writes between the generation prompt and an answer, such as an empty
+    reasoning block, has the role of reasoning: the model has to write it, too. White space around
+    an answer is the template's to trim; the segment holds what it wrote.
+
     Args:
         messages: Optional system message, then user and assistant in turn, assistant last.
         tokenizer: A Hugging Face tokenizer that has a chat template.
-        for_generation: Render without the last message, followed by the generation prompt.
+        reasoning: Reasoning block, written in front of the last answer.
+        for_generation: Stop at the generation prompt of the last turn.
         last_turn_only: Leave earlier assistant turns in the prompt. Some templates shorten them
             once another turn follows, and could not be rendered otherwise.
 
     Raises:
-        UserError: There is no chat template, or its prompt is no prefix of its full text.
+        UserError: There is no chat template, its prompt is no prefix of its full text, or its
+            ``{% generation %}`` marks leave an answer out.
         BadRowError: The template changes the answer's text, or refuses this chat.
     """
     if not getattr(tokenizer, "chat_template", None):
@@ -46,46 +68,102 @@ def native_segments(
             f"template=chat: the tokenizer of '{tokenizer.name_or_path}' has no chat template. "
             "Choose one of ours, such as template=chatml or template=alpaca"
         )
-    prompt = _render(tokenizer, messages[:-1], generation_prompt=True)
-    if for_generation:
-        return [Segment(prompt, Role.PROMPT)]
-    if GENERATION_MARK.search(str(tokenizer.chat_template)):
-        text, spans = _marked_spans(messages, tokenizer)
-    else:
-        text = _render(tokenizer, messages, generation_prompt=False)
-        spans = _spans_by_prefix(messages, tokenizer, text, last_turn_only)
-    if not text.startswith(prompt):
-        raise _not_a_prefix(tokenizer, prompt, text)
-    answers = [message.content for message in messages if message.role == "assistant"]
-    if last_turn_only:
-        spans, answers = spans[-1:], answers[-1:]
-    if len(spans) != len(answers):
-        raise UserError(
-            f"the chat template of '{tokenizer.name_or_path}' marks {len(spans)} assistant turns "
-            f"in a chat that has {len(answers)}; choose another template"
-        )
-    # A mark may take in the turn's header, which the generation prompt already contains.
-    spans[-1] = (max(spans[-1][0], len(prompt)), spans[-1][1])
+    *earlier, final = messages
+    prompt = _render(tokenizer, earlier, generation_prompt=True)
+    whole = [*earlier, Message(final.role, reasoning + final.content)]
+    text = prompt if for_generation else _render(tokenizer, whole)
+    marks = None if for_generation else _marks(tokenizer, whole)
+    last = len(messages) - 1
     segments: list[Segment] = []
     position = 0
-    for (start, stop), answer in zip(spans, answers, strict=True):
-        segments.append(Segment(text[position:start], Role.PROMPT))
-        segments += _turn_segments(text[start:stop], answer, tokenizer)
-        position = stop
-    # A mark may also end before the end token, which then has to be taken from behind it.
-    tail = text[position:]
-    if segments[-1].role is Role.ANSWER and tail.strip():
-        segments += _end_segments(tail)
-    elif tail:
-        segments.append(Segment(tail, Role.PROMPT))
+    for index, message in enumerate(messages):
+        is_left_out = for_generation if index == last else last_turn_only
+        if message.role != "assistant" or is_left_out:
+            continue
+        before = prompt
+        if index < last:
+            before = _render(tokenizer, messages[:index], generation_prompt=True)
+        block = reasoning if index == last else ""
+        turn = _find_turn(tokenizer, text, messages[: index + 1], before, block, index == last)
+        if marks is not None:
+            _check_marked(tokenizer, marks, turn)
+        segments += [
+            Segment(text[position : turn.start], Role.PROMPT),
+            Segment(text[turn.start : turn.answer_start], Role.REASONING),
+            Segment(text[turn.answer_start : turn.answer_stop], Role.ANSWER),
+            Segment(text[turn.answer_stop : turn.stop], Role.END),
+        ]
+        position = turn.stop
+    if for_generation:
+        segments.append(Segment(text[position:], Role.PROMPT))
     return segments
 
 
-def _render(tokenizer: Any, messages: list[Message], *, generation_prompt: bool) -> str:
-    chat = [{"role": message.role, "content": message.content} for message in messages]
+def _find_turn(
+    tokenizer: Any,
+    text: str,
+    messages: Sequence[Message],
+    before: str,
+    reasoning: str,
+    is_last: bool,
+) -> _Turn:
+    """Find the turn of the last of ``messages`` in the text of the chat that goes on from it."""
+    if not text.startswith(before):
+        raise _not_a_prefix(tokenizer, before, text)
+    answer = messages[-1].content
+    probe = _render(tokenizer, [*messages[:-1], Message("assistant", reasoning + _PROBE)])
+    if not probe.startswith(before):
+        raise _not_a_prefix(tokenizer, before, probe)
+    head, found, tail = probe[len(before) :].partition(_PROBE)
+    if not found:
+        raise _changes("the answer's text", tokenizer)
+    if _without_space(reasoning) not in _without_space(head):
+        raise _changes("the reasoning before the answer", tokenizer)
+    start, end = len(before), len(tail.rstrip())
+    answer_start = start + len(head)
+    if not is_last and not text.startswith(head, start):
+        raise _not_a_prefix(tokenizer, before + head, text)
+    matches = [
+        written
+        for written in _trimmings(answer)
+        if text.startswith(head + written, start)
+        and (not is_last or text[answer_start:] == written + tail)
+    ]
+    if not matches:
+        raise _changes("the answer's text", tokenizer)
+    for written in matches:
+        answer_stop = answer_start + len(written)
+        if text.startswith(tail, answer_stop):
+            return _Turn(start, answer_start, answer_stop, answer_stop + end)
+    raise _not_a_prefix(tokenizer, before + head + matches[0] + tail, text)
+
+
+def _trimmings(text: str) -> list[str]:
+    """Return the text and what is left of it when white space around it is trimmed."""
+    ways = [
+        text,
+        text.strip(),
+        text.rstrip(),
+        text.lstrip(),
+        text.strip("\n"),
+        text.rstrip("\n"),
+        text.lstrip("\n"),
+    ]
+    return [way for way in dict.fromkeys(ways) if way]
+
+
+def _without_space(text: str) -> str:
+    return "".join(text.split())
+
+
+def _chat(messages: Sequence[Message]) -> list[dict[str, str]]:
+    return [{"role": message.role, "content": message.content} for message in messages]
+
+
+def _render(tokenizer: Any, messages: Sequence[Message], *, generation_prompt: bool = False) -> str:
     try:
         rendered = tokenizer.apply_chat_template(
-            chat, tokenize=False, add_generation_prompt=generation_prompt
+            _chat(messages), tokenize=False, add_generation_prompt=generation_prompt
         )
     except jinja2.TemplateError as error:
         raise BadRowError(
@@ -96,58 +174,42 @@ def _render(tokenizer: Any, messages: list[Message], *, generation_prompt: bool)
     return rendered
 
 
-def _spans_by_prefix(
-    messages: list[Message], tokenizer: Any, text: str, last_turn_only: bool
-) -> list[tuple[int, int]]:
-    spans = []
-    for index, message in enumerate(messages):
-        if message.role != "assistant" or (last_turn_only and index < len(messages) - 1):
-            continue
-        before = _render(tokenizer, messages[:index], generation_prompt=True)
-        upto = _render(tokenizer, messages[: index + 1], generation_prompt=False)
-        for part in (before, upto):
-            if not text.startswith(part):
-                raise _not_a_prefix(tokenizer, part, text)
-        spans.append((len(before), len(upto)))
-    return spans
-
-
-def _marked_spans(messages: list[Message], tokenizer: Any) -> tuple[str, list[tuple[int, int]]]:
+def _marks(tokenizer: Any, messages: Sequence[Message]) -> list[tuple[int, int]] | None:
+    """Return what ``{% generation %}`` encloses, in characters; None where there is no mark."""
+    template = tokenizer.get_chat_template()
+    if not GENERATION_MARK.search(template):
+        return None
     from transformers.utils.chat_template_utils import render_jinja_template
 
-    chat = [{"role": message.role, "content": message.content} for message in messages]
-    rendered, indices = render_jinja_template(
-        conversations=[chat],
-        chat_template=tokenizer.get_chat_template(),
+    _, indices = render_jinja_template(
+        conversations=[_chat(messages)],
+        chat_template=template,
         return_assistant_tokens_mask=True,
         **tokenizer.special_tokens_map,
     )
-    return rendered[0], [(start, stop) for start, stop in indices[0]]
+    return [(start, stop) for start, stop in indices[0]]
 
 
-def _turn_segments(span: str, answer: str, tokenizer: Any) -> list[Segment]:
-    """Cut one assistant turn into what precedes the answer, the answer, and its end."""
-    content = answer if answer in span else answer.strip()
-    start = span.find(content)
-    if start < 0 or not content:
-        raise BadRowError(
-            f"the chat template of '{tokenizer.name_or_path}' changes the answer's text, so that "
-            "it cannot be masked exactly; choose another template",
-            field="messages",
+def _check_marked(tokenizer: Any, marks: list[tuple[int, int]], turn: _Turn) -> None:
+    """Hold a turn against the marks.
+
+    A mark may take in the turn's header, which the generation prompt already contains, and may
+    stop before the end token, which has to be learned; it has to hold the answer.
+    """
+    if not any(start <= turn.answer_start and turn.answer_stop <= stop for start, stop in marks):
+        raise UserError(
+            f"the chat template of '{tokenizer.name_or_path}' leaves an assistant's answer outside "
+            "its {% generation %} marks; use data.train_on=last if only earlier turns are left "
+            "out, or choose another template, such as template=chatml"
         )
-    # Some templates write an empty reasoning block themselves; the model has to write it, too.
-    segments = [Segment(span[:start], Role.REASONING), Segment(content, Role.ANSWER)]
-    return segments + _end_segments(span[start + len(content) :])
 
 
-def _end_segments(rest: str) -> list[Segment]:
-    """Cut what follows an answer into the end token and unsupervised white space."""
-    end = rest.rstrip()
-    return [
-        segment
-        for segment in (Segment(end, Role.END), Segment(rest[len(end) :], Role.PROMPT))
-        if segment.text
-    ]
+def _changes(what: str, tokenizer: Any) -> BadRowError:
+    return BadRowError(
+        f"the chat template of '{tokenizer.name_or_path}' changes {what}, so that it cannot be "
+        "masked exactly; leave the row out, or choose another template, such as template=chatml",
+        field="messages",
+    )
 
 
 def _not_a_prefix(tokenizer: Any, prompt: str, text: str) -> UserError:

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any, Protocol
 
 import jinja2
+import jinja2.meta
 import jinja2.sandbox
 
 from ift_lightning.errors import BadRowError, UserError
@@ -51,9 +52,7 @@ def exchanges_of(
         system: System text of records that bring none.
     """
     if not record.messages:
-        return [
-            Exchange(record.instruction, record.input, record.output, reasoning, system or "")
-        ]
+        return [Exchange(record.instruction, record.input, record.output, reasoning, system or "")]
     messages = list(record.messages)
     own_system = messages.pop(0).content if messages[0].role == "system" else (system or "")
     exchanges = []
@@ -104,20 +103,29 @@ class Template:
     stop: Sequence[str] = field(default_factory=tuple)
 
     @cached_property
-    def _compiled(self) -> Mapping[str, jinja2.Template]:
+    def _environment(self) -> jinja2.Environment:
         # Newlines are part of a format: Jinja must not eat any. An unknown variable is an error.
-        environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
+        return jinja2.sandbox.ImmutableSandboxedEnvironment(
             keep_trailing_newline=True, undefined=jinja2.StrictUndefined, autoescape=False
         )
+
+    @cached_property
+    def _compiled(self) -> Mapping[str, jinja2.Template]:
         parts = {}
         for part in ("prompt", "reasoning", "answer", "end", "separator"):
             try:
-                parts[part] = environment.from_string(getattr(self, part))
+                parts[part] = self._environment.from_string(getattr(self, part))
             except jinja2.TemplateSyntaxError as error:
                 raise UserError(
                     f"template '{self.name}': template.{part} is not valid Jinja: {error}"
                 ) from error
         return parts
+
+    @cached_property
+    def _writes_system(self) -> bool:
+        """Whether the prompt has a place for a system text."""
+        tree = self._environment.parse(self.prompt)
+        return self.native or "system" in jinja2.meta.find_undeclared_variables(tree)
 
     def _write(self, part: str, exchange: Exchange, tokenizer: TemplateTokenizer) -> str:
         try:
@@ -131,7 +139,7 @@ class Template:
                 bos_token=tokenizer.bos_token or "",
                 eos_token=tokenizer.eos_token or "",
             )
-        except jinja2.UndefinedError as error:
+        except jinja2.TemplateError as error:
             raise UserError(f"template '{self.name}': template.{part}: {error}") from error
 
     def segments(
@@ -167,13 +175,15 @@ class Template:
                 "use a chat template (template=chatml, llama2_chat or chat)",
                 field="messages",
             )
+        self._check(exchanges, record, for_generation)
         if self.native:
             from ift_lightning.templating.native import native_segments
 
-            messages = self._native_messages(exchanges, tokenizer)
+            last = exchanges[-1]
             segments = native_segments(
-                messages,
+                self._native_messages(exchanges, tokenizer),
                 tokenizer,
+                reasoning=self._write("reasoning", last, tokenizer) if last.reasoning else "",
                 for_generation=for_generation,
                 last_turn_only=last_turn_only,
             )
@@ -182,6 +192,27 @@ class Template:
             if last_turn_only:
                 segments = _untrain_earlier_turns(segments)
         return [segment for segment in segments if segment.text]
+
+    def _check(
+        self, exchanges: list[Exchange], record: InstructionRecord, for_generation: bool
+    ) -> None:
+        """Refuse a row of which the rendered text would lack something."""
+        if exchanges[0].system and not self._writes_system:
+            raise BadRowError(
+                f"template '{self.name}' has no place for the system text of this chat; use a chat "
+                "template (template=chatml, llama2_chat or chat), or write {{ system }} into "
+                "template.prompt",
+                field="messages",
+            )
+        answers = exchanges[:-1] if for_generation else exchanges
+        for index, exchange in enumerate(answers):
+            if not exchange.output.strip():
+                which = f" to question {index + 1}" if record.messages else ""
+                raise BadRowError(
+                    f"the answer{which} is empty, so there is nothing to train on; "
+                    "fill it in, or leave the row out",
+                    field="messages" if record.messages else "output",
+                )
 
     def _own_segments(
         self, exchanges: list[Exchange], tokenizer: TemplateTokenizer, for_generation: bool
@@ -210,10 +241,7 @@ class Template:
             if exchange.system:
                 messages.append(Message("system", exchange.system))
             messages.append(Message("user", self._write("prompt", exchange, tokenizer)))
-            answer = self._write("answer", exchange, tokenizer)
-            if exchange.reasoning:
-                answer = self._write("reasoning", exchange, tokenizer) + answer
-            messages.append(Message("assistant", answer))
+            messages.append(Message("assistant", self._write("answer", exchange, tokenizer)))
         return messages
 
 

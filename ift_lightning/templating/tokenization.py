@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,10 @@ _SENTINELS = ("\n", "=", ";", "。")
 
 @dataclass(frozen=True, slots=True)
 class SegmentTokens:
-    """Tokens of one segment; ``offsets[i]`` is the half-open span of characters of token ``i``."""
+    """Tokens of one segment; ``offsets[i]`` is the half-open span of characters of token ``i``.
+
+    ``offsets`` is empty where they were not asked for.
+    """
 
     segment: Segment
     input_ids: list[int]
@@ -48,14 +52,24 @@ class SegmentTokenizer:
         self.bos_ids = self._own_bos_ids() if add_bos else []
         alone, behind = self._ids(["x", "\nx"])
         self._adds_prefix_space = behind[-len(alone) :] != alone
-        self._special_tokens = sorted(
-            {str(token) for token in tokenizer.all_special_tokens if len(str(token)) > 1}
-        )
+        self._context_ids = alone
+        self._context = self._decode(alone)
+        self._special_tokens = self._special_token_pattern()
 
     def _own_bos_ids(self) -> list[int]:
         bos = self.tokenizer.bos_token_id
         ids = self.tokenizer("x", add_special_tokens=True)["input_ids"]
         return [bos] if bos is not None and ids[:1] == [bos] else []
+
+    def _special_token_pattern(self) -> re.Pattern[str] | None:
+        # The named special tokens (EOS, ...) are not all: control tokens of a chat template are
+        # often only in the table of added tokens. A single character is left to the text.
+        added = self.tokenizer.added_tokens_decoder.values()
+        tokens = {token.content for token in added if token.special}
+        tokens |= {str(token) for token in self.tokenizer.all_special_tokens}
+        # Longest first, so that a message names the whole token.
+        words = sorted((token for token in tokens if len(token) > 1), key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, words))) if words else None
 
     def _ids(self, texts: list[str]) -> list[list[int]]:
         ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
@@ -63,13 +77,17 @@ class SegmentTokenizer:
 
     def special_token_in(self, text: str) -> str | None:
         """Return a special token that ``text`` spells out, which would be read as that token."""
-        return next((token for token in self._special_tokens if token in text), None)
+        match = self._special_tokens.search(text) if self._special_tokens else None
+        return match.group() if match else None
 
-    def encode(self, rows: Sequence[Sequence[Segment]]) -> list[list[SegmentTokens]]:
+    def encode(
+        self, rows: Sequence[Sequence[Segment]], *, with_offsets: bool = True
+    ) -> list[list[SegmentTokens]]:
         """Tokenize many rows at once.
 
         Args:
             rows: Segments of each row.
+            with_offsets: Give the offsets of the tokens, which take their time.
 
         Returns:
             Tokens of each segment of each row, without BOS.
@@ -84,10 +102,11 @@ class SegmentTokenizer:
         encoded = self.tokenizer(
             texts,
             add_special_tokens=False,
-            return_offsets_mapping=True,
+            return_offsets_mapping=with_offsets or self._adds_prefix_space,
             return_attention_mask=False,
         )
-        all_ids, all_offsets = encoded["input_ids"], encoded["offset_mapping"]
+        all_ids = encoded["input_ids"]
+        all_offsets = encoded.get("offset_mapping") or [[]] * len(texts)
         results: list[list[SegmentTokens]] = []
         position = 0
         for row in rows:
@@ -120,12 +139,20 @@ class SegmentTokenizer:
             f"{text[:40]!r} on its own"
         )
 
-    def decode_from(self, prefix_ids: Sequence[int], ids: Sequence[int]) -> str:
-        """Return the text that ``ids`` add behind ``prefix_ids``.
+    def spelling(self, tokens: SegmentTokens, *, is_first: bool) -> str:
+        """Return the text that a segment's tokens stand for, where they stand.
 
-        Decoding ``ids`` alone would lose the blank before a SentencePiece-style first token.
+        Args:
+            tokens: Tokens of a segment.
+            is_first: Whether the segment begins the text. Decoding loses a SentencePiece-style
+                blank there, and nowhere else: inner segments are decoded behind a context.
         """
-        options = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
-        before: str = self.tokenizer.decode(list(prefix_ids), **options)
-        both: str = self.tokenizer.decode([*prefix_ids, *ids], **options)
-        return both[len(before) :]
+        if is_first:
+            return self._decode(tokens.input_ids)
+        return self._decode([*self._context_ids, *tokens.input_ids])[len(self._context) :]
+
+    def _decode(self, ids: list[int]) -> str:
+        text: str = self.tokenizer.decode(
+            ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+        return text

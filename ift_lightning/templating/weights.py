@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -41,8 +42,10 @@ class KeyTokens:
     def __post_init__(self) -> None:
         if bool(self.literal) == bool(self.regex):
             raise UserError("loss.key_tokens: give exactly one of literal and regex")
-        if self.weight < 0:
-            raise UserError(f"loss.key_tokens: weight {self.weight} is negative")
+        if not _is_weight(self.weight):
+            raise UserError(
+                f"loss.key_tokens: weight {self.weight} must be a finite number, at least 0"
+            )
         for role in self.roles:
             if role not in set(Role):
                 raise UserError(f"loss.key_tokens: no role '{role}'. {suggest(role, list(Role))}")
@@ -53,7 +56,7 @@ class KeyTokens:
         object.__setattr__(self, "pattern", pattern)
 
     def spans(self, text: str) -> list[tuple[int, int]]:
-        """Return the half-open character spans in ``text`` whose tokens weigh more."""
+        """Return the half-open character spans in ``text`` whose tokens weigh more, unsorted."""
         group = 1 if self.pattern.groups else 0
         return [
             match.span(group)
@@ -62,26 +65,38 @@ class KeyTokens:
         ]
 
 
+def _is_weight(value: float) -> bool:
+    return math.isfinite(value) and value >= 0
+
+
 class LossWeights:
     """Weighs tokens by role and key-token rules; where several rules match, factors multiply.
+
+    One rule counts once for a token, however many of its matches the token touches.
 
     Args:
         roles: Weight of each role; a missing role has its default.
         key_tokens: Rules for tokens that weigh more.
 
     Raises:
-        UserError: A weight is negative, or all are zero.
+        UserError: There is no such role, a weight is negative or not finite, or all are zero.
     """
 
     def __init__(
         self, roles: Mapping[str, float] | None = None, key_tokens: Sequence[KeyTokens] = ()
     ) -> None:
+        for role in roles or {}:
+            if role not in set(Role):
+                raise UserError(f"loss.role_weights: no role '{role}'. {suggest(role, list(Role))}")
         self.roles = {
             role: float((roles or {}).get(role, default))
             for role, default in DEFAULT_ROLE_WEIGHTS.items()
         }
-        if any(weight < 0 for weight in self.roles.values()):
-            raise UserError(f"loss.role_weights: negative weight in {dict(self.roles)}")
+        for name, weight in self.roles.items():
+            if not _is_weight(weight):
+                raise UserError(
+                    f"loss.role_weights.{name}={weight} must be a finite number, at least 0"
+                )
         if not any(self.roles.values()):
             raise UserError("loss.role_weights: every weight is 0, so nothing would be trained on")
         self.key_tokens = tuple(key_tokens)
@@ -93,8 +108,21 @@ class LossWeights:
         for rule in self.key_tokens:
             if role not in rule.roles:
                 continue
-            for start, stop in rule.spans(tokens.segment.text):
-                for index, (token_start, token_stop) in enumerate(tokens.offsets):
-                    if token_start < stop and token_stop > start:
-                        weights[index] *= rule.weight
+            for index in _touching(tokens.offsets, rule.spans(tokens.segment.text)):
+                weights[index] *= rule.weight
         return weights
+
+
+def _touching(offsets: Sequence[tuple[int, int]], spans: Sequence[tuple[int, int]]) -> list[int]:
+    """Return which of the tokens at ``offsets``, in order, share a character with a span."""
+    ordered = sorted(spans)
+    touching = []
+    first = 0  # of the spans that do not end before the token
+    for index, (start, stop) in enumerate(offsets):
+        while first < len(ordered) and ordered[first][1] <= start:
+            first += 1
+        if first == len(ordered):
+            break
+        if start < stop and ordered[first][0] < stop:
+            touching.append(index)
+    return touching

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from ift_lightning.errors import UserError
 from ift_lightning.modeling.adapters import load_adapter, peft_type, save_adapter
+from ift_lightning.training.callbacks.checkpointing import SaveLast
 from ift_lightning.training.callbacks.progress import (
     AdaLoraSteps,
     ProgressMetrics,
@@ -144,10 +146,15 @@ class TrainingRun:
 
     def _callbacks(self) -> list[Callback]:
         settings = self.settings
-        callbacks: list[Callback] = [self.progress, self.trainability]
+        callbacks: list[Callback] = []
         if self.module.adalora is not None:
+            # First: an optimizer step moves ranks that are masked, until the mask is applied again.
             callbacks.append(AdaLoraSteps())
-        callbacks.append(RunRecordCallback(self.recorder, self.progress))
+        callbacks += [
+            self.progress,
+            self.trainability,
+            RunRecordCallback(self.recorder, self.progress),
+        ]
         if settings.progress_bar:
             callbacks.append(TrainingProgressBar(refresh_rate=settings.micro_batches_per_step))
         directory = self.folder / "checkpoints"
@@ -168,17 +175,24 @@ class TrainingRun:
                 save_on_train_epoch_end=False,
             )
             callbacks.append(self._best)
-        callbacks.append(
-            ModelCheckpoint(
-                directory,
-                filename="last",
-                every_n_train_steps=settings.save_every_n_steps,
-                save_top_k=1,
-                enable_version_counter=False,
-                save_on_train_epoch_end=False,
-            )
+        self._save_last = SaveLast(
+            self.last_checkpoint,
+            settings.save_every_n_steps,
+            settings.val_every_n_steps if self.has_validation else None,
         )
-        return [*callbacks, *settings.extra_callbacks]
+        # Lightning moves checkpoint callbacks to the end, and keeps their order.
+        return [*callbacks, *settings.extra_callbacks, self._save_last]
+
+    def measure_before(self) -> None:
+        """Test the base model, its adapter switched off, as ``before/test/…``."""
+        model = self.module.model
+        without_adapter = model.disable_adapter() if peft_type(model) else nullcontext()
+        with without_adapter:
+            self.test()
+        metrics = self.recorder.record.metrics
+        for name in [name for name in metrics if name.startswith("test/")]:
+            metrics[f"before/{name}"] = metrics.pop(name)
+        self.recorder.write()
 
     def fit(self, *, resume: bool = False) -> None:
         """Train; with ``resume``, from ``last.ckpt`` on.
@@ -198,7 +212,7 @@ class TrainingRun:
             ckpt_path=str(self.last_checkpoint) if resume else None,
             weights_only=False,  # our own file: it holds random states beside tensors
         )
-        self.trainer.save_checkpoint(self.last_checkpoint)
+        self._save_last.save(self.trainer)
         peaks = self.recorder.record.performance.setdefault("peak_memory_bytes", {})
         peaks["train"] = self.progress.peak_train_memory
         self.recorder.record.audit["trainability"] = self.trainability.result
@@ -224,7 +238,8 @@ class TrainingRun:
             return
         reset_peak_memory()
         self.trainer.test(self.module, datamodule=self.datamodule, verbose=False)
-        self.recorder.record.performance["peak_memory_bytes"]["eval"] = peak_memory_bytes()
+        peaks = self.recorder.record.performance.setdefault("peak_memory_bytes", {})
+        peaks["eval"] = peak_memory_bytes()
         self.recorder.write()
 
     @property

@@ -21,9 +21,18 @@ from ift_lightning.errors import UserError
 from ift_lightning.types import RunRecord, RunStatus
 
 _PACKAGES = (
-    "ift-lightning torch lightning transformers peft bitsandbytes datasets tokenizers hydra-core "
-    "omegaconf numpy"
-).split()
+    "ift-lightning",
+    "torch",
+    "lightning",
+    "transformers",
+    "peft",
+    "bitsandbytes",
+    "datasets",
+    "tokenizers",
+    "hydra-core",
+    "omegaconf",
+    "numpy",
+)
 
 
 def now() -> str:

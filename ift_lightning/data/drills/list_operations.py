@@ -8,8 +8,10 @@ _SMALL = (2, 3, 4, 5)
 _LIMITS = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
 
 
-def _keep(name: str, test: str, phrases: tuple[str, ...], chinese: str, k: tuple[Parameter, ...] = (),
-          m: tuple[Parameter, ...] = ()) -> Operation:  # fmt: skip
+def _keep(
+    name: str, test: str, phrases: tuple[str, ...], chinese: str,
+    k: tuple[Parameter, ...] = (), m: tuple[Parameter, ...] = (),
+) -> Operation:  # fmt: skip
     """Return a filter, which is also written as a loop with ``append``."""
     return Operation(
         name, "ints", "ints", f"[x for x in $v if {test}]", phrases, chinese, k, m,
@@ -17,8 +19,9 @@ def _keep(name: str, test: str, phrases: tuple[str, ...], chinese: str, k: tuple
     )  # fmt: skip
 
 
-def _each(name: str, result: str, phrases: tuple[str, ...], chinese: str,
-          k: tuple[Parameter, ...] = ()) -> Operation:  # fmt: skip
+def _each(
+    name: str, result: str, phrases: tuple[str, ...], chinese: str, k: tuple[Parameter, ...] = ()
+) -> Operation:
     """Return an element-wise change, which is also written as a loop with ``append``."""
     return Operation(
         name, "ints", "ints", f"[{result} for x in $v]", phrases, chinese, k,
@@ -26,8 +29,9 @@ def _each(name: str, result: str, phrases: tuple[str, ...], chinese: str,
     )  # fmt: skip
 
 
-def _count(name: str, test: str, phrases: tuple[str, ...], chinese: str,
-           k: tuple[Parameter, ...] = ()) -> Operation:  # fmt: skip
+def _count(
+    name: str, test: str, phrases: tuple[str, ...], chinese: str, k: tuple[Parameter, ...] = ()
+) -> Operation:
     """Return a count of the elements that meet a condition."""
     return Operation(
         name, "ints", "number", f"sum(1 for x in $v if {test})", phrases, chinese, k,
@@ -82,7 +86,8 @@ CHANGES = (
           "每个数取绝对值"),
     _each("cap_each", "min(x, $k)", ("cap each number at $k", "limit each number to at most $k"),
           "每个数不超过 $k", (3, 5, 6, 8, 10)),
-    _each("floor_each", "max(x, $k)", ("raise each number to at least $k", "make each number at least $k"),
+    _each("floor_each", "max(x, $k)",
+          ("raise each number to at least $k", "make each number at least $k"),
           "每个数不低于 $k", (0, 1, 2, 3)),
 )  # fmt: skip
 
@@ -98,11 +103,13 @@ ORDER = (
     Operation("take_first", "ints", "ints", "$v[:$k]",
               ("take the first $k items", "keep the first $k items"), "取前 $k 个元素", _SMALL),
     Operation("drop_first", "ints", "ints", "$v[$k:]",
-              ("skip the first $k items", "drop the first $k items"), "去掉前 $k 个元素", (1, 2, 3)),
+              ("skip the first $k items", "drop the first $k items"),
+              "去掉前 $k 个元素", (1, 2, 3)),
     Operation("take_last", "ints", "ints", "$v[-$k:]",
               ("take the last $k items", "keep the last $k items"), "取后 $k 个元素", _SMALL),
     Operation("every_nth", "ints", "ints", "$v[::$k]",
-              ("take every item at step $k", "keep one item in every $k"), "每隔 $k 个取一个", (2, 3)),
+              ("take every item at step $k", "keep one item in every $k"),
+              "每隔 $k 个取一个", (2, 3)),
     Operation("unique", "ints", "ints", "list(dict.fromkeys($v))",
               ("remove duplicates", "drop repeated items"), "去重",
               loop="$o = []\nfor x in $v:\n    if x not in $o:\n        $o.append(x)"),
@@ -115,7 +122,8 @@ ORDER = (
     Operation("repeat_list", "ints", "ints", "$v * $k",
               ("repeat the list $k times", "repeat all items $k times"), "重复列表 $k 次", (2, 3)),
     Operation("differences", "ints", "ints", "[b - a for a, b in zip($v, $v[1:])]",
-              ("take differences of neighbours", "subtract each item from the next one"), "求相邻元素之差"),
+              ("take differences of neighbours", "subtract each item from the next one"),
+              "求相邻元素之差"),
     Operation("running_totals", "ints", "ints", "[sum($v[:i + 1]) for i in range(len($v))]",
               ("take running totals", "replace each item by the sum so far"), "求前缀和"),
     Operation("add_position", "ints", "ints", "[x + i for i, x in enumerate($v)]",
@@ -136,38 +144,49 @@ REDUCTIONS = (
               ("take the minimum, or 0 if empty", "find the smallest number, or 0 if empty"),
               "取最小值，空则为 0"),
     Operation("spread", "ints", "number", "max($v) - min($v) if $v else 0",
-              ("take the maximum minus the minimum, or 0 if empty", "take the range of values, or 0 if empty"),
+              ("take the maximum minus the minimum, or 0 if empty",
+              "take the range of values, or 0 if empty"),
               "求最大值减最小值，空则为 0"),
     Operation("mean", "ints", "number", "sum($v) // len($v) if $v else 0",
-              ("take the mean rounded down, or 0 if empty", "take the floored average, or 0 if empty"),
+              ("take the mean rounded down, or 0 if empty",
+              "take the floored average, or 0 if empty"),
               "求平均值（向下取整），空则为 0"),
     Operation("first_item", "ints", "number", "$v[0] if $v else 0",
-              ("take the first item, or 0 if empty", "get the first number, or 0 if empty"), "取首个元素，空则为 0"),
+              ("take the first item, or 0 if empty", "get the first number, or 0 if empty"),
+              "取首个元素，空则为 0"),
     Operation("last_item", "ints", "number", "$v[-1] if $v else 0",
-              ("take the last item, or 0 if empty", "get the last number, or 0 if empty"), "取末尾元素，空则为 0"),
+              ("take the last item, or 0 if empty", "get the last number, or 0 if empty"),
+              "取末尾元素，空则为 0"),
     Operation("count_items", "ints", "number", "len($v)",
               ("count the numbers", "take the length of the list"), "统计元素个数"),
     Operation("count_distinct", "ints", "number", "len(set($v))",
               ("count the distinct numbers", "count the different numbers"), "统计不同元素个数"),
     _count("count_above", "x > $k", ("count numbers above $k", "count numbers greater than $k"),
            "统计大于 $k 的个数", _LIMITS),
-    _count("count_even", "x % 2 == 0", ("count the even numbers", "count even numbers"), "统计偶数个数"),
+    _count("count_even", "x % 2 == 0", ("count the even numbers", "count even numbers"),
+          "统计偶数个数"),
     _count("count_equal", "x == $k", ("count how often $k occurs", "count values equal to $k"),
            "统计等于 $k 的个数", (0, 1, 2, 3)),
     Operation("any_negative", "ints", "flag", "any(x < 0 for x in $v)",
-              ("check if any number is negative", "tell whether any number is negative"), "判断是否有负数"),
+              ("check if any number is negative", "tell whether any number is negative"),
+              "判断是否有负数"),
     Operation("all_even", "ints", "flag", "all(x % 2 == 0 for x in $v)",
-              ("check if all numbers are even", "tell whether all numbers are even"), "判断是否全为偶数"),
+              ("check if all numbers are even", "tell whether all numbers are even"),
+              "判断是否全为偶数"),
     Operation("is_sorted", "ints", "flag", "$v == sorted($v)",
               ("check if it is sorted", "tell whether it is in ascending order"), "判断是否升序"),
     Operation("contains_value", "ints", "flag", "$k in $v",
-              ("check if $k is in the list", "tell whether $k occurs"), "判断是否含有 $k", (0, 1, 2, 3)),
+              ("check if $k is in the list", "tell whether $k occurs"),
+              "判断是否含有 $k", (0, 1, 2, 3)),
     Operation("join_numbers", "ints", "text", "$k.join(str(x) for x in $v)",
-              ("join the numbers with $k", "write the numbers joined by $k"), "用 $k 连接各数", (",", "-", "+", " ")),
+              ("join the numbers with $k", "write the numbers joined by $k"),
+              "用 $k 连接各数", (",", "-", "+", " ")),
     Operation("to_words", "ints", "words", "[str(x) for x in $v]",
-              ("convert each number to a string", "turn the numbers into strings"), "每个数转成字符串"),
+              ("convert each number to a string", "turn the numbers into strings"),
+              "每个数转成字符串"),
     Operation("count_each", "ints", "counts", "{str(x): $v.count(x) for x in $v}",
-              ("count each number by its string", "map each number's string to its count"), "统计每个数出现的次数"),
+              ("count each number by its string", "map each number's string to its count"),
+              "统计每个数出现的次数"),
 )  # fmt: skip
 
 LIST_OPERATIONS = FILTERS + CHANGES + ORDER + REDUCTIONS

@@ -66,13 +66,13 @@ class Step:
         return self.fill(phrases[choice % len(phrases)])
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _fill(template: str, k: Parameter | None, m: Parameter | None) -> str:
     # A parameter is written the same way in prose and in code, so that it can be copied.
     return template.replace("$k", repr(k)).replace("$m", repr(m))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _compile(expression: str, k: Parameter | None, m: Parameter | None) -> Callable[[Any], Any]:
     # The expression is one of our own constants, never text from outside.
     code = _fill(expression, k, m).replace("$v", "value")

@@ -81,7 +81,9 @@ def log_hyperparameters(
     """Record the hyperparameters together with the final metrics."""
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
-            logger.log_hyperparams(parameters, metrics)
+            # Under names of their own: they would otherwise be drawn at step 0 of the curves.
+            final = {f"final/{name}": value for name, value in metrics.items()}
+            logger.log_hyperparams(parameters, final)
         else:
             logger.log_hyperparams(parameters)
         logger.save()

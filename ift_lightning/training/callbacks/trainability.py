@@ -62,9 +62,7 @@ class TrainabilityAudit(Callback):
         self._checksums = {name: tensor_checksum(item) for name, item in tensors.items()}
         if pl_module.adalora is not None:
             self._first_ranks = {
-                name: int(values.numel())
-                for name, values in tensors.items()
-                if "lora_E" in name
+                name: int(values.numel()) for name, values in tensors.items() if "lora_E" in name
             }
 
     def on_before_optimizer_step(
@@ -81,8 +79,13 @@ class TrainabilityAudit(Callback):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, InstructionTuningModule)
         tensors = trainable_tensors(pl_module.model)
+        adalora = pl_module.adalora
         unchanged = sorted(
-            name for name, item in tensors.items() if tensor_checksum(item) == self._checksums[name]
+            name
+            for name, item in tensors.items()
+            if tensor_checksum(item) == self._checksums[name]
+            # A matrix may lose all its ranks: its singular values then are 0, as at the start.
+            and not (adalora is not None and "lora_E" in name and adalora.is_emptied(name))
         )
         self.result = {
             "num_tensors": len(tensors),
@@ -97,12 +100,14 @@ class TrainabilityAudit(Callback):
             problems.append(f"{len(self._without_gradient)} tensors never got a gradient")
         if unchanged:
             problems.append(f"{len(unchanged)} tensors are as they were before training")
-        if pl_module.adalora is not None:
-            ranks = pl_module.adalora.ranks()
+        if adalora is not None:
+            ranks = adalora.ranks()
             first = sum(self._first_ranks.values())
             self.result["total_rank"] = {"first": first, "last": sum(ranks.values())}
             self.result["ranks"] = ranks
-            if first == sum(ranks.values()):
+            # A run that stopped early may end with ranks grown back since the last allocation.
+            allocated = adalora.allocated_ranks()
+            if allocated is None or sum(allocated.values()) >= first:
                 problems.append("AdaLoRA's ranks did not move")
         self.result["problems"] = problems
         self.result["passed"] = not problems

@@ -1,0 +1,114 @@
+"""What a command line answers: fast, and in words that help."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ift_lightning.config.entry import open_keys, unused_path
+from ift_lightning.config.schema import TrainConfig
+
+
+def run_train(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ift_lightning.train", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["peft=lroa"], ["peft=lroa", "Did you mean 'lora'", "adalora", "ptuning"]),
+        (["experiment=peft"], ["experiment=peft", "peft_compare"]),
+        (["hydra/launcher=slurm"], ["submitit_slurm", "submitit_local", "joblib", "basic"]),
+        (["trainer.max_stps=3"], ["trainer.max_stps", "Did you mean 'max_steps'", "max_epochs"]),
+        (["pft=lora"], ["Did you mean 'peft'"]),
+        (["data.overflow=cut"], ["data.overflow", "reject", "cut_prompt"]),
+        (["trainer.max_steps=many"], ["trainer.max_steps", "many", "Integer"]),
+        (["+trainer.max_stepps=3"], ["Did you mean 'max_steps'"]),
+        (["model=local"], ["model.path", "needs a value"]),
+        (["data=jsonl"], ["data=jsonl", "data.path=FILE"]),
+        (["strategy=fsdp"], ["strategy=fsdp", "not there yet", "strategy=single"]),
+        (["data=humaneval"], ["benchmark", "no rows to train on"]),
+    ],
+)
+def test_wrong_option_is_answered_with_the_valid_ones(
+    arguments: list[str], expected: list[str], tmp_path: Path
+) -> None:
+    result = run_train(*arguments, cwd=tmp_path)
+    assert result.returncode == 1
+    for text in expected:
+        assert text in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["trainer.max_stps=3"], ["peft=lroa"]])
+def test_nothing_heavy_is_imported_before_the_config_stands(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    program = (
+        "import sys, runpy\n"
+        f"sys.argv = ['train', *{arguments!r}]\n"
+        "try:\n"
+        "    runpy.run_module('ift_lightning.train', run_name='__main__')\n"
+        "except SystemExit:\n"
+        "    pass\n"
+        "heavy = {'torch', 'lightning', 'transformers', 'peft', 'datasets'} & set(sys.modules)\n"
+        "print('heavy:', sorted(heavy))\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert "heavy: []" in result.stdout
+
+
+def test_help_lists_groups_and_options(tmp_path: Path) -> None:
+    result = run_train("--help", cwd=tmp_path)
+    assert result.returncode == 0
+    assert "peft: adalora, dora, full, ia3, lora, prefix, prompt, ptuning, qlora" in result.stdout
+
+
+@pytest.mark.parametrize("command", ["evaluate", "report", "predict", "prepare", "plan"])
+def test_command_that_is_not_there_says_so(command: str) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", f"ift_lightning.{command}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert "not there yet" in result.stderr
+
+
+def test_unused_path_counts_up(tmp_path: Path) -> None:
+    path = str(tmp_path / "run")
+    assert unused_path(path) == path
+    Path(path).mkdir()
+    Path(f"{path}_1").mkdir()
+    assert unused_path(path) == f"{path}_2"
+
+
+def test_open_keys_are_the_dictionaries_of_other_libraries() -> None:
+    assert set(open_keys(TrainConfig)) == {
+        "precision.quantization",
+        "data.fields",
+        "peft.config",
+        "optimizer.config",
+        "scheduler.options",
+        "callbacks.extra",
+        "logger.loggers",
+    }
