@@ -85,13 +85,26 @@ def plain(value: Any) -> Any:
 
 def config_fingerprint(config: TrainConfig) -> str:
     """Identify what a config trains, leaving out where it writes and what it shows."""
-    values = plain(config)
+    return json_fingerprint(_what_is_trained(config))
+
+
+def resume_fingerprint(config: TrainConfig) -> str:
+    """Identify what must stay as it is when a run is resumed: all but its length."""
+    values = _what_is_trained(config)
+    for name in ("max_steps", "max_epochs", "val_every_n_steps", "save_every_n_steps"):
+        values["trainer"].pop(name)
+    return json_fingerprint(values)
+
+
+def _what_is_trained(config: TrainConfig) -> dict[str, Any]:
+    values: dict[str, Any] = plain(config)
     for name in ("run_dir", "resume", "name", "logger", "measure_before"):
         values.pop(name)
-    values["data"].pop("cache_dir")
-    values["data"].pop("num_workers")
-    values["trainer"].pop("progress_bar")
-    return json_fingerprint(values)
+    for name in ("cache_dir", "num_workers"):
+        values["data"].pop(name)
+    for name in ("progress_bar", "log_every_n_steps"):
+        values["trainer"].pop(name)
+    return values
 
 
 def build_source(data: DataConfig) -> RecordSource:

@@ -1,4 +1,7 @@
-"""``python -m ift_lightning.evaluate``: generates, scores, writes predictions. Not there yet: it says so and exits with status 1."""
+"""``python -m ift_lightning.evaluate``: generates, scores, writes predictions.
+
+Not there yet: it says so and exits with status 1.
+"""
 
 from ift_lightning.config.unavailable import refuse_command
 

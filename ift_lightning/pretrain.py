@@ -1,4 +1,7 @@
-"""``python -m ift_lightning.pretrain``: makes the bundled base model again. Not there yet: it says so and exits with status 1."""
+"""``python -m ift_lightning.pretrain``: makes the bundled base model again.
+
+Not there yet: it says so and exits with status 1.
+"""
 
 from ift_lightning.config.unavailable import refuse_command
 

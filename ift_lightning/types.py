@@ -157,7 +157,7 @@ class TokenizedExample:
     id: str
     input_ids: list[int]
     loss_weights: list[float]
-    num_prompt_tokens: int  # length of the generation prompt: the ids before the first answer
+    num_prompt_tokens: int  # length of the generation prompt: the ids before the last answer
     end_is_supervised: bool  # whether the last assistant turn's end token has a weight above 0
     num_cut_tokens: int = 0  # prompt tokens cut from the left to fit `max_seq_length`
 
@@ -204,6 +204,7 @@ class RunRecord:
     seed: int
     overrides: list[str]
     config_fingerprint: str
+    resume_fingerprint: str | None = None  # the config without the run's length
     status: RunStatus = RunStatus.RUNNING
     error: str | None = None
     model: dict[str, Any] = field(default_factory=dict)

@@ -59,7 +59,7 @@ def configured(tmp_path: Path, model_folder: Callable[[str], Path]) -> Callable[
 
 @pytest.fixture
 def run(configured: Callable[..., TrainConfig]) -> Run:
-    from ift_lightning.train import train
+    from ift_lightning.finetuning import train
 
     def start(*overrides: str, **keywords: Any) -> Path:
         config = configured(*overrides, **keywords)
@@ -201,6 +201,12 @@ def test_resumed_run_goes_on_to_the_same_weights(run: Run, tmp_path: Path) -> No
 def test_resume_without_a_checkpoint_says_where_it_looked(run: Run) -> None:
     with pytest.raises(UserError, match=r"last\.ckpt.*hydra\.run\.dir"):
         run("resume=true")
+
+
+def test_resume_with_other_settings_is_refused(run: Run) -> None:
+    run("trainer.max_steps=2", folder="changing")
+    with pytest.raises(UserError, match="other settings"):
+        run("trainer.max_steps=4", "resume=true", "optimizer.lr=0.5", folder="changing")
 
 
 def test_bad_rows_stop_the_run_and_are_all_named(run: Run, tmp_path: Path) -> None:

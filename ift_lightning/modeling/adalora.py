@@ -17,6 +17,17 @@ def _matrix_name(parameter_name: str) -> str:
     return parameter_name.split(".lora_")[0].removeprefix("base_model.model.")
 
 
+def freeze_rank_counts(model: Any) -> None:
+    """Keep AdaLoRA's ``ranknum``, a constant divisor, from being trained.
+
+    Over 16-bit weights, PEFT's cast to float32 makes it a parameter with a gradient. It would
+    drift, and since it is never saved, the adapter would come back as another one.
+    """
+    for name, parameter in model.named_parameters():
+        if ".ranknum." in name:
+            parameter.requires_grad_(False)
+
+
 class AdaLoraController:
     """Drives the rank allocation of a model with an AdaLoRA adapter.
 
@@ -110,11 +121,11 @@ class AdaLoraController:
         allocator.exp_avg_unc = dict(state["exp_avg_unc"])
         self.config.rank_pattern = state["rank_pattern"]
 
-    def prepare_export(self, step: int) -> None:
-        """Make the saved adapter equal the model at optimizer step ``step``.
+    def prepare_export(self) -> None:
+        """Make the saved adapter equal the model, at any step and in any precision.
 
-        PEFT saves only the ranks of ``rank_pattern``. Before the final phase the pattern is older
-        than the weights, and ranks that it misses have grown back: then every rank is saved.
+        With a pattern of ranks, PEFT saves only those. Before the final phase the pattern is older
+        than the weights, and ranks that it misses have grown back; and loading it over 16-bit
+        weights rounds the adapter to 16 bits. Without one, all are saved, those taken away as 0.
         """
-        if step <= self.config.total_step - self.config.tfinal:
-            self.config.rank_pattern = None
+        self.config.rank_pattern = None

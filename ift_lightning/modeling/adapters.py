@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ift_lightning.errors import UserError, suggest
+from ift_lightning.modeling.adalora import freeze_rank_counts
 from ift_lightning.modeling.notices import (
     drop_harmless_log_lines,
     progress_bar_for,
@@ -180,11 +181,14 @@ def attach_adapter(
         _enable_checkpointing(model)
     try:
         with without_harmless_warnings():
-            return get_peft_model(model, config)
+            adapted = get_peft_model(model, config)
     except ValueError as error:
         raise UserError(
             f"{method} cannot be attached to a {model.config.model_type} model: {error}"
         ) from error
+    if method == "ADALORA":
+        freeze_rank_counts(adapted)
+    return adapted
 
 
 def _refuse_dora_over_int8_on_cpu(config: Any, model: Any) -> None:
@@ -254,8 +258,7 @@ def save_adapter(model: Any, tokenizer: Any, folder: Path, *, base_path: str) ->
     if configs:
         configs[model.active_adapter].base_model_name_or_path = base_path
     num_bytes = sum(item.nbytes for item in trainable_tensors(model).values())
-    empty = peft_type(model) == "ADALORA"
-    with progress_bar_for(num_bytes), without_harmless_warnings(ranks_may_be_zero=empty):
+    with progress_bar_for(num_bytes), without_harmless_warnings():
         model.save_pretrained(str(folder), safe_serialization=True)
     tokenizer.save_pretrained(str(folder))
 

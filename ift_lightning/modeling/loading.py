@@ -6,14 +6,17 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from ift_lightning.errors import UserError
 from ift_lightning.modeling.notices import drop_harmless_log_lines, progress_bar_for
 
+_UNREADABLE = (OSError, ValueError, ImportError, SafetensorError, UnpicklingError, EOFError)
 _WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model")
 
@@ -147,11 +150,18 @@ def load_base_model(
         options["device_map"] = {"": device or torch.device("cpu")}
     try:
         with progress_bar_for(_num_weight_bytes(path)):
-            model = AutoModelForCausalLM.from_pretrained(
-                path, revision=revision, trust_remote_code=trust_remote_code, **options
+            model, found = AutoModelForCausalLM.from_pretrained(
+                path,
+                revision=revision,
+                trust_remote_code=trust_remote_code,
+                # Both are refused below, in one message that names the tensors.
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+                **options,
             )
-    except (OSError, ValueError, ImportError) as error:
+    except _UNREADABLE as error:
         raise _cannot_load("model", path, revision, error) from error
+    _refuse_random_weights(found, path)
     if (
         vocabulary_size is not None
         and vocabulary_size > model.get_input_embeddings().num_embeddings
@@ -161,6 +171,20 @@ def load_base_model(
     if options.get("quantization_config") is not None:
         _keep_quantized_weights_as_they_are(model)
     return model
+
+
+def _refuse_random_weights(found: Mapping[str, Any], path: str) -> None:
+    """Refuse weights that transformers fills with random numbers, for want of better ones."""
+    missing = sorted(found["missing_keys"])
+    mismatched = sorted(str(item[0]) for item in found["mismatched_keys"])
+    names = mismatched or missing
+    if names:
+        what = "have another shape than config.json says" if mismatched else "are missing"
+        shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+        raise UserError(
+            f"cannot load the model '{path}': {len(names)} of its tensors {what} ({shown}), and "
+            "would be random numbers. Files of two models may be mixed, or a download incomplete"
+        )
 
 
 def _keep_quantized_weights_as_they_are(model: Any) -> None:

@@ -81,7 +81,8 @@ class SupervisedHead:
             logits = self._logits(batch, selected, head)
             nll = logits.float().sum(dim=-1) * 0.0
             return TokenLosses(nll, torch.zeros_like(nll), torch.zeros_like(nll, dtype=torch.bool))
-        vocabulary_size = int(head.weight.shape[0]) if hasattr(head, "weight") else 0
+        # Of a quantized head, the weight is packed into another shape.
+        vocabulary_size = int(getattr(head, "out_features", 0))
         if self._can_chunk and num_selected * vocabulary_size > self.max_logits_elements:
             rows = max(1, self.max_logits_elements // vocabulary_size)
             nll, correct = self._chunked(batch, selected, targets, head, rows)

@@ -26,8 +26,6 @@ _HARMLESS_WARNINGS = (
     ".*is_gradient_checkpointing. is deprecated",
     # PEFT sees for itself how GPT-2 lays out its weights, and says so.
     ".*fan_in_fan_out is set to",
-    # AdaLoRA applies its pattern of ranks itself, after the check that says this.
-    ".*following rank_pattern keys did not match any targeted module",
     # So it should: the embeddings of added tokens belong to the adapter.
     ".*Setting `save_embedding_layers` to `True` as the embedding layer has been resized",
 )
@@ -57,18 +55,11 @@ def drop_harmless_log_lines() -> None:
 
 
 @contextmanager
-def without_harmless_warnings(*, ranks_may_be_zero: bool = False) -> Iterator[None]:
-    """Leave out the warnings listed above while the block runs.
-
-    Args:
-        ranks_may_be_zero: AdaLoRA may leave a matrix no rank; PEFT takes its empty tensors for a
-            sign of something broken. Loading them back works.
-    """
+def without_harmless_warnings() -> Iterator[None]:
+    """Leave out the warnings listed above while the block runs."""
     with warnings.catch_warnings():
         for text in _HARMLESS_WARNINGS:
             warnings.filterwarnings("ignore", text)
-        if ranks_may_be_zero:
-            warnings.filterwarnings("ignore", ".*LoRA tensor.* have invalid shape")
         yield
 
 

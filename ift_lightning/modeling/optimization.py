@@ -15,7 +15,8 @@ from ift_lightning.errors import UserError, suggest
 
 def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Return trainable parameters in two groups: matrices decay, biases and norms do not."""
-    decayed, kept = [], []
+    decayed: list[torch.nn.Parameter] = []
+    kept: list[torch.nn.Parameter] = []
     for parameter in model.parameters():
         if parameter.requires_grad:
             (decayed if parameter.ndim >= 2 else kept).append(parameter)

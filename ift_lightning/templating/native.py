@@ -112,8 +112,6 @@ def _find_turn(
         raise _not_a_prefix(tokenizer, before, text)
     answer = messages[-1].content
     probe = _render(tokenizer, [*messages[:-1], Message("assistant", reasoning + _PROBE)])
-    if not probe.startswith(before):
-        raise _not_a_prefix(tokenizer, before, probe)
     head, found, tail = probe[len(before) :].partition(_PROBE)
     if not found:
         raise _changes("the answer's text", tokenizer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from ift_lightning.errors import UserError
-from ift_lightning.modeling.adapters import load_adapter, peft_type, save_adapter
+from ift_lightning.modeling.adapters import peft_type, save_adapter
 from ift_lightning.training.callbacks.checkpointing import SaveLast
 from ift_lightning.training.callbacks.progress import (
     AdaLoraSteps,
@@ -28,7 +28,6 @@ from ift_lightning.training.callbacks.trainability import TrainabilityAudit
 from ift_lightning.training.memory import peak_memory_bytes, reset_peak_memory
 from ift_lightning.training.module import InstructionTuningModule
 from ift_lightning.training.run_record import RunRecorder
-from ift_lightning.types import Batch
 
 
 @dataclass
@@ -229,7 +228,7 @@ class TrainingRun:
                 self.module.adalora.load_state_dict(checkpoint["adalora"])
             step = int(checkpoint["global_step"])
         if self.module.adalora is not None:
-            self.module.adalora.prepare_export(step)
+            self.module.adalora.prepare_export()
         return step
 
     def test(self) -> None:
@@ -250,43 +249,3 @@ class TrainingRun:
     def save(self, tokenizer: Any, base_path: str) -> None:
         """Save the adapter, or the whole model where all weights were trained."""
         save_adapter(self.module.model, tokenizer, self.export_folder, base_path=base_path)
-
-
-def reload_difference(
-    model: Any,
-    folder: Path,
-    load_base: Callable[[], Any],
-    load_full: Callable[[Path], Any],
-    batch: Batch,
-) -> float:
-    """Return how far the logits of a saved and reloaded model are from the trained one's.
-
-    Args:
-        model: Trained model.
-        folder: Where it was saved.
-        load_base: Loads the base model anew, as it was for training.
-        load_full: Loads a fully tuned model from its folder.
-        batch: Some rows.
-
-    Returns:
-        The largest absolute difference, over the largest absolute logit (at least 1).
-    """
-    has_adapter = peft_type(model) is not None
-    again = load_adapter(load_base(), folder) if has_adapter else load_full(folder)
-    device = next(model.parameters()).device
-    again = again.to(device) if not getattr(again, "is_quantized", False) else again
-    batch = batch.to(device)
-    logits = []
-    for candidate in (model, again):
-        was_training = candidate.training
-        candidate.eval()
-        with torch.no_grad():
-            output = candidate(
-                input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
-            )
-        candidate.train(was_training)
-        # Virtual tokens stand before the row, and padding behind it: compare what counts.
-        rows = output.logits[:, -batch.input_ids.shape[1] :].float()
-        logits.append(rows[batch.attention_mask.bool()])
-    scale = max(1.0, float(logits[0].abs().max()))
-    return float((logits[0] - logits[1]).abs().max()) / scale

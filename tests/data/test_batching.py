@@ -193,7 +193,7 @@ def test_weights_that_cancel_leave_a_divisor() -> None:
 def test_impossible_sizes_are_refused(changes: dict[str, int], words: str) -> None:
     sizes = {"global_batch_size": 4, "micro_batch_size": 2, **changes}
     with pytest.raises(UserError, match=words):
-        StepPlanner(np.array([1]), np.array([1.0]), **sizes)  # type: ignore[arg-type]
+        StepPlanner(np.array([1]), np.array([1.0]), **sizes)
 
 
 def test_no_rows_are_refused() -> None:
@@ -202,9 +202,7 @@ def test_no_rows_are_refused() -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(
-    st.lists(st.integers(1, 50), min_size=1, max_size=60), st.integers(1, 9), st.integers(1, 5)
-)
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=60), st.integers(1, 9), st.integers(1, 5))
 def test_evaluation_has_each_row_once(lengths: list[int], batch_size: int, world: int) -> None:
     array = np.asarray(lengths, dtype=np.int64)
     ranks = [

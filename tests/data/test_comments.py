@@ -90,6 +90,7 @@ NOT_CODE = {
     "indented": "    return 1  # c\n",
     "zero byte": "x = 1\0  # c",
     "markdown": "Here it is:\n```python\nx = 1  # c\n```\n",
+    "carriage return": "x = 1  # c\ry = 2\n",  # ends a comment to Python, not to its tokenizer
     "too deep": "(" * 5000 + ")" * 5000 + "  # c",
 }
 
@@ -165,9 +166,13 @@ COMMENTS = st.text(st.characters(exclude_characters="\r\n\0", exclude_categories
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(st.tuples(STATEMENTS, st.none() | COMMENTS), max_size=8), st.sampled_from(["", "\n"]))
+@given(
+    st.lists(st.tuples(STATEMENTS, st.none() | COMMENTS), max_size=8), st.sampled_from(["", "\n"])
+)
 def test_made_up_programs(lines: list[tuple[str, str | None]], end: str) -> None:
-    text = [f"{code}  {comment}" if comment else code for code, comment in [("z = 0", None), *lines]]
+    text = [
+        f"{code}  {comment}" if comment else code for code, comment in [("z = 0", None), *lines]
+    ]
     code = "\n".join(text) + end
     try:
         before = ast.dump(ast.parse(code))

@@ -60,7 +60,12 @@ def sample(tokenizer: Any, *pieces: tuple[str, float]) -> TokenizedExample:
 
 def test_sample_marks_what_is_supervised(tokenizer: Any) -> None:
     example = sample(
-        tokenizer, ("问题 x?\n", 0.0), ("回答 y", 1.0), ("!", 3.0), ("\nq\n", 0.0), ("a<|eos|>", 1.0)
+        tokenizer,
+        ("问题 x?\n", 0.0),
+        ("回答 y", 1.0),
+        ("!", 3.0),
+        ("\nq\n", 0.0),
+        ("a<|eos|>", 1.0),
     )
     plain = render_sample(example, tokenizer, color=False)
     assert plain == "问题 x?\n⟦回答 y!⟧\nq\n⟦a<|eos|>⟧"

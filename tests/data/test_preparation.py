@@ -345,7 +345,7 @@ def test_progress_counts_every_row(
     tmp_path: Path, builder: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown = io.StringIO()
-    real = preparation_module.tqdm
+    real: Any = vars(preparation_module)["tqdm"]
     options: list[dict[str, Any]] = []
 
     def bar(rows: Any, **given: Any) -> Any:
@@ -401,9 +401,7 @@ def peak_bytes(tmp_path: Path, num_rows: int) -> int:
     return peak + short.arrow_peak
 
 
-def test_memory_does_not_grow_with_rows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_memory_does_not_grow_with_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Small blocks, so that both runs fill more than one for each split.
     monkeypatch.setattr(split_files, "_ROWS_PER_BLOCK", 128)
     peak_bytes(tmp_path, 600)  # what is imported and compiled on first use
@@ -414,9 +412,7 @@ def test_memory_does_not_grow_with_rows(
 
 
 @pytest.mark.slow
-def test_hundred_thousand_rows_of_a_file(
-    tmp_path: Path, builder: Any, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_hundred_thousand_rows_of_a_file(tmp_path: Path, builder: Any) -> None:
     path = write_rows(tmp_path / "rows.jsonl", [(f"instruction {i}", "o") for i in range(100_000)])
     start = time.perf_counter()
     data = settings().run(
@@ -424,4 +420,3 @@ def test_hundred_thousand_rows_of_a_file(
     )
     assert time.perf_counter() - start < 60  # 8 s on one idle core, the fake builder included
     assert sum(map(len, data.splits.values())) == 100_000
-    assert "tokenizing" in capfd.readouterr().err

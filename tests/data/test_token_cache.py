@@ -266,6 +266,19 @@ def test_rows_that_the_key_does_not_tell_name_the_entry(cache: TokenCache) -> No
     assert cache.open("k") is None
 
 
+def test_entry_that_is_out_of_sight_for_a_moment_is_waited_for(
+    cache: TokenCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Another process, which saw a broken entry, may be exchanging it at this moment.
+    real, calls = TokenCache.open, iter(range(9))
+
+    def open_late(self: TokenCache, key: str) -> TokenizedData | None:
+        return real(self, key) if next(calls) >= 2 else None
+
+    monkeypatch.setattr(TokenCache, "open", open_late)
+    check(cache.make("k", fill))
+
+
 def test_what_cannot_be_renamed_is_an_error(
     cache: TokenCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -47,8 +48,9 @@ def test_reverse() -> None:
 
 @pytest.mark.parametrize("field", ["instruction", "output"])
 def test_reverse_needs_both_sides(field: str) -> None:
+    blank: dict[str, Any] = {field: " \n"}
     with pytest.raises(BadRowError, match=f"non-empty '{field}'") as caught:
-        variant("reverse")(dataclasses.replace(RECORD, **{field: " \n"}))
+        variant("reverse")(dataclasses.replace(RECORD, **blank))
     assert caught.value.field == field
 
 

@@ -30,7 +30,7 @@ from ift_lightning.modeling.adapters import (
 from ift_lightning.modeling.loading import load_base_model
 from ift_lightning.modeling.loss import SupervisedHead
 from ift_lightning.modeling.optimization import parameter_groups
-from ift_lightning.training.run import reload_difference
+from ift_lightning.training.reload_check import reload_difference
 
 METHODS = sorted(path.stem for path in (config_dir() / "peft").glob("*.yaml"))
 QUANTIZED = ("int8", "nf4")
@@ -72,6 +72,8 @@ def train_and_reload(folder: Path, tokenizer: Any, out: Path, *overrides: str) -
     assert all("lora_E" in name and adalora and adalora.is_emptied(name) for name in unchanged)
     assert all(torch.isfinite(torch.tensor(losses)))
     assert losses[-1] < losses[0] - 1e-4
+    if adalora is not None:
+        adalora.prepare_export()
     save_adapter(model, tokenizer, out, base_path=str(folder))
     difference = reload_difference(
         model,
@@ -167,9 +169,7 @@ def test_full_tuning_of_quantized_weights_is_refused(
 def test_prefix_tuning_with_checkpointing_is_refused(family: str) -> None:
     settings = {"_target_": "peft.PrefixTuningConfig", "num_virtual_tokens": 4}
     with pytest.raises(UserError, match=r"prefix tuning .* P-tuning or prompt tuning"):
-        attach_adapter(
-            make_model(family, VOCABULARY_SIZE), settings, gradient_checkpointing=True
-        )
+        attach_adapter(make_model(family, VOCABULARY_SIZE), settings, gradient_checkpointing=True)
 
 
 @pytest.mark.parametrize(
@@ -227,9 +227,7 @@ def test_adalora_steps(num_steps: int, expected: dict[str, int]) -> None:
 )
 def test_adalora_steps_too_few(num_steps: int, initial: float, final: float) -> None:
     with pytest.raises(UserError, match=r"AdaLoRA: \d+ optimizer steps"):
-        adalora_steps(
-            num_steps, initial_fraction=initial, final_fraction=final, num_allocations=20
-        )
+        adalora_steps(num_steps, initial_fraction=initial, final_fraction=final, num_allocations=20)
 
 
 def test_counts_of_parameters() -> None:

@@ -246,6 +246,36 @@ def test_a_prompt_that_is_no_prefix_is_refused_by_name() -> None:
     assert "template=chatml" in str(caught.value)
 
 
+def test_a_prompt_that_differs_at_equal_length_is_refused() -> None:
+    chat_template = (
+        "{% for m in messages %}{{ m.role | title }}: {{ m.content }}<|im_end|>{% endfor %}"
+        "{% if add_generation_prompt %}assistant: {% endif %}"
+    )
+    with pytest.raises(UserError, match="not a prefix"):
+        build(builder(chat_template), triple())
+    same = builder(chat_template.replace(" | title", ""))
+    assert supervised(same, build(same, triple())) == ["return 3<|im_end|>"]
+
+
+def test_an_end_that_only_a_whole_chat_has() -> None:
+    made = builder(CHATML.replace("{% endif %}", "{% else %}{{ eos_token }}{% endif %}"))
+    example = build(made, triple())
+    assert supervised(made, example) == ["return 3<|im_end|>\n<|eos|>"]
+    # An earlier turn ends otherwise than it did when it was the last one.
+    with pytest.raises(UserError, match="not a prefix.*goes on with '<.eos.>'"):
+        build(made, TWO_TURNS)
+    made = builder(made.tokenizer.chat_template, last_turn_only=True)
+    assert supervised(made, build(made, TWO_TURNS)) == ["Enough.<|im_end|>\n<|eos|>"]
+
+
+def test_text_that_a_template_adds_behind_some_answers_is_not_dropped() -> None:
+    long = "{% if messages[-1].content | length > 20 %}[long]{% endif %}"
+    made = builder(CHATML + long)
+    assert supervised(made, build(made, triple())) == ["return 3<|im_end|>"]
+    with pytest.raises(BadRowError, match="changes the answer"):
+        build(made, triple(output="return 3  # one and two"))
+
+
 def test_a_template_that_trims_teaches_what_it_writes() -> None:
     made = builder(LLAMA3)
     example = build(made, chat("Ask?", "  Tell.\n", "More?", "\n\nx  \n y  \n"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -120,8 +121,8 @@ def check_example(builder: ExampleBuilder, record: InstructionRecord) -> None:
     if example.input_ids[0] == tokenizer.bos_token_id and not whole.startswith(bos):
         whole = bos + whole
     # A SentencePiece-style tokenizer puts a blank between BOS and the text.
-    text = decoded(tokenizer, example.input_ids).replace(f"{bos} ", bos)
-    assert text == whole.replace(f"{bos} ", bos)
+    pattern = re.escape(whole).replace(re.escape(bos), re.escape(bos) + " ?")
+    assert re.fullmatch(pattern, decoded(tokenizer, example.input_ids))
     # What is supervised is the trained segments, and nothing else.
     ids = [i for i, w in zip(example.input_ids, example.loss_weights, strict=True) if w > 0]
     wanted = "".join(segment.text for segment in segments if segment.role in TRAINED)
@@ -135,7 +136,7 @@ def check_example(builder: ExampleBuilder, record: InstructionRecord) -> None:
 @pytest.mark.parametrize("name", TEMPLATE_NAMES)
 @pytest.mark.parametrize("kind", KINDS)
 @given(data=st.data())
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 def test_prompt_is_a_prefix_and_the_mask_decodes(
     kind: str, name: str, rows: str, data: st.DataObject
 ) -> None:

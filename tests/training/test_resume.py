@@ -47,7 +47,9 @@ class PullThePlug(Callback):
     def __init__(self, step: int) -> None:
         self.step = step
 
-    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int
+    ) -> None:
         if trainer.global_step == self.step and is_step_end(trainer, batch_idx):
             raise Unplugged
 
@@ -86,7 +88,9 @@ def test_resumed_run_is_the_uninterrupted_one(method: str, stop_at: int, tmp_pat
     reference = weights(whole)
     for name, item in weights(resumed).items():
         assert torch.equal(item, reference[name]), name
-    assert resumed.trainer.callback_metrics["val/loss"] == whole.trainer.callback_metrics["val/loss"]
+    assert (
+        resumed.trainer.callback_metrics["val/loss"] == whole.trainer.callback_metrics["val/loss"]
+    )
     assert resumed.progress.num_tokens == whole.progress.num_tokens
     assert resumed.progress.num_target_tokens == whole.progress.num_target_tokens
     best = [

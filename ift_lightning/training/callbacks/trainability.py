@@ -20,7 +20,7 @@ from ift_lightning.training.module import InstructionTuningModule
 def tensor_checksum(tensor: torch.Tensor) -> int:
     """Return a checksum of a tensor's bytes."""
     data = tensor.detach().contiguous().cpu().flatten().view(torch.uint8)
-    return zlib.crc32(memoryview(data.numpy()))
+    return zlib.crc32(data.numpy().data)
 
 
 class TrainabilityAudit(Callback):

@@ -1,0 +1,310 @@
+"""One fine-tuning run, from a typed config to a run folder with a verified adapter."""
+
+from __future__ import annotations
+
+import math
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from hydra.core.hydra_config import HydraConfig
+
+from ift_lightning import assembly
+from ift_lightning.config.checks import check_hardware
+from ift_lightning.config.schema import ReloadCheck, TrainConfig
+from ift_lightning.data.batching import PlannedMicroBatch
+from ift_lightning.data.datamodule import InstructionDataModule, collate
+from ift_lightning.data.mask_audit import audit_masks, render_sample
+from ift_lightning.data.token_cache import TokenizedData
+from ift_lightning.errors import UserError
+from ift_lightning.modeling.adapters import count_parameters
+from ift_lightning.modeling.loading import load_base_model, weights_fingerprint
+from ift_lightning.modeling.optimization import build_optimizer, build_scheduler
+from ift_lightning.training.callbacks.recording import log_hyperparameters, log_samples
+from ift_lightning.training.module import InstructionTuningModule
+from ift_lightning.training.reload_check import reload_difference
+from ift_lightning.training.run import RunSettings, TrainingRun
+from ift_lightning.training.run_record import RunRecorder, describe_environment, read_run_record
+from ift_lightning.types import RunRecord
+
+_SMALL_MODEL = 1_000_000_000
+"""Parameters below which a second copy of the base model is loaded to check the adapter."""
+
+
+def train(config: TrainConfig) -> float | None:
+    """Train, test and save, leaving a run folder behind.
+
+    Returns:
+        ``val/loss`` of the exported weights; None without validation rows.
+
+    Raises:
+        UserError: Something that was given cannot be used; the run record says so, too.
+    """
+    return FineTuning(config).run()
+
+
+class FineTuning:
+    """The steps of one run, and what they hand to each other.
+
+    Args:
+        config: A config that :func:`check_config` has let through.
+    """
+
+    tokenizer: Any
+    data: TokenizedData
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+        self.folder = Path(config.run_dir)
+        self.record = RunRecord(
+            name=config.name,
+            seed=config.seed,
+            overrides=(list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []),
+            config_fingerprint=assembly.config_fingerprint(config),
+            resume_fingerprint=assembly.resume_fingerprint(config),
+        )
+        self.recorder = RunRecorder(self.folder, self.record)
+
+    def run(self) -> float | None:
+        """Go through all steps; see :func:`train`."""
+        config, record = self.config, self.record
+        if config.resume:
+            self._take_over_record()
+        with self.recorder.running():
+            if config.trainer.num_threads is not None:
+                torch.set_num_threads(config.trainer.num_threads)
+            record.environment = describe_environment()
+            check_hardware(config, assembly.look_at_machine())
+            self._seed()
+            self.tokenizer = assembly.build_tokenizer(config)
+            self.data = assembly.prepare_data(
+                config, self.tokenizer, self.folder / "rejected.jsonl"
+            )
+            self._audit_masks()
+            run = self._build_run()
+            if config.measure_before and "before/test/loss" not in record.metrics:
+                run.measure_before()
+                # Data loaders draw from the generator, and training is not to depend on whether
+                # anything was measured before.
+                self._seed()
+            run.fit(resume=config.resume)
+            record.performance["exported_step"] = run.keep_best_weights()
+            run.test()
+            run.save(self.tokenizer, config.model.path)
+            self._check_outcome(run)
+            self._finish_loggers(run)
+        self._say_what_next(run)
+        return record.metrics.get("val/loss")
+
+    def _seed(self) -> None:
+        L.seed_everything(self.config.seed, workers=True, verbose=False)
+
+    def _take_over_record(self) -> None:
+        """Keep what an earlier part of this run measured; refuse to go on with other settings."""
+        if not (self.folder / "run.json").is_file():
+            return  # the missing checkpoint gets a message of its own
+        earlier = read_run_record(self.folder)
+        known = earlier.get("resume_fingerprint")
+        if known is not None and known != self.record.resume_fingerprint:
+            raise UserError(
+                f"resume=true: {self.folder} was started with other settings "
+                f"({' '.join(earlier['overrides']) or 'the defaults'}). Repeat them; only the "
+                "run's length and what it shows may change"
+            )
+        self.record.started_at = earlier["started_at"]
+        self.record.metrics = earlier["metrics"]
+
+    def _audit_masks(self) -> None:
+        """Record what is supervised, show a sample, and stop where nothing is."""
+        config, data = self.config, self.data
+        statistics = {name: split.statistics for name, split in data.splits.items()}
+        train = statistics["train"]
+        self.record.data = {
+            "name": config.data.name,
+            "variant": config.data_variant.name,
+            "cot_level": config.cot_level.name,
+            "template": config.template.name,
+            "fingerprint": train.fingerprint,
+            "ids_fingerprint": {name: item.ids_fingerprint for name, item in statistics.items()},
+            "num_train": train.num_rows,
+            "num_val": statistics["val"].num_rows,
+            "num_test": statistics["test"].num_rows,
+            "num_rejected": data.num_rejected,
+            "num_truncated": sum(item.num_truncated for item in statistics.values()),
+            "num_tokens": train.num_tokens,
+            "num_target_tokens": train.num_target_tokens,
+            "max_seq_length": config.data.max_seq_length,
+            "from_cache": data.from_cache,
+        }
+        audit = audit_masks(data.splits, min_supervised_share=config.audit.min_supervised_share)
+        self.record.audit["mask"] = audit
+        self.recorder.write()
+        shown = audit["train"]
+        print(
+            f"data: {train.num_rows} training rows, {statistics['val'].num_rows} for validation, "
+            f"{statistics['test'].num_rows} for the test; {data.num_rejected} rejected\n"
+            f"mask: {shown['supervised_share']:.1%} of the training tokens are supervised; "
+            f"{shown['end_supervised_share']:.1%} of the rows teach the model to stop"
+        )
+        for sample in self._samples(1, color=sys.stdout.isatty()):
+            print(f"a training row, what is supervised marked:\n{sample}\n")
+
+    def _samples(self, at_most: int, *, color: bool) -> list[str]:
+        """Render the first training rows with their mask."""
+        split = self.data.splits["train"]
+        count = min(at_most, self.config.logger.num_samples, len(split))
+        rows = split.rows(range(count)) if count else []
+        return [render_sample(row, self.tokenizer, color=color) for row in rows]
+
+    def _build_run(self) -> TrainingRun:
+        """Load the model, attach the adapter, and set up trainer and loggers."""
+        config = self.config
+        trainer = config.trainer
+        steps_per_epoch = math.ceil(len(self.data.splits["train"]) / trainer.global_batch_size)
+        num_steps = trainer.max_steps or math.ceil(trainer.max_epochs * steps_per_epoch)
+        datamodule = InstructionDataModule(
+            self.data.splits,
+            pad_token_id=self.tokenizer.pad_token_id,
+            num_steps=num_steps,
+            global_batch_size=trainer.global_batch_size,
+            micro_batch_size=trainer.micro_batch_size,
+            eval_batch_size=trainer.eval_batch_size,
+            seed=config.seed,
+            shuffle_window=config.data.shuffle_window,
+            num_workers=config.data.num_workers,
+        )
+        run = TrainingRun(
+            self._build_module(num_steps),
+            datamodule,
+            self._run_settings(num_steps, steps_per_epoch, datamodule),
+            folder=self.folder,
+            loggers=assembly.build_loggers(config),
+            recorder=self.recorder,
+        )
+        log_samples(run.trainer.loggers, self._samples(config.logger.num_samples, color=False))
+        return run
+
+    def _build_module(self, num_steps: int) -> InstructionTuningModule:
+        config = self.config
+        model = assembly.build_model(config, self.tokenizer, num_steps)
+        total, trainable = count_parameters(model)
+        self.record.model = {
+            "name": config.model.name,
+            "family": model.config.model_type,
+            "path": config.model.path,
+            "revision": config.model.revision,
+            "num_parameters": total,
+            "num_trainable_parameters": trainable,
+            "weights_fingerprint": weights_fingerprint(
+                config.model.path, config.model.revision, Path(config.data.cache_dir).expanduser()
+            ),
+        }
+        self.recorder.write()
+        print(
+            f"model: {config.model.name}, {total:,} parameters, {trainable:,} of them trained "
+            f"({trainable / total:.3%}) by {config.peft.name}\n"
+            f"training: {num_steps} steps of {config.trainer.global_batch_size} rows"
+        )
+        return InstructionTuningModule(
+            model,
+            optimizer=partial(
+                build_optimizer,
+                settings=config.optimizer.config,
+                lr=config.optimizer.lr,
+                weight_decay=config.optimizer.weight_decay,
+            ),
+            scheduler=partial(
+                build_scheduler,
+                type_name=config.scheduler.type,
+                num_steps=num_steps,
+                warmup_fraction=config.scheduler.warmup_fraction,
+                warmup_steps=config.scheduler.warmup_steps,
+                options=config.scheduler.options,
+            ),
+            max_logits_elements=config.loss.max_logits_elements,
+        )
+
+    def _run_settings(
+        self, num_steps: int, steps_per_epoch: int, datamodule: InstructionDataModule
+    ) -> RunSettings:
+        config = self.config
+        trainer = config.trainer
+        val_every = min(trainer.val_every_n_steps or steps_per_epoch, num_steps)
+        stopping = config.callbacks.early_stopping
+        return RunSettings(
+            num_steps=num_steps,
+            steps_per_epoch=steps_per_epoch,
+            micro_batches_per_step=datamodule.planner().micro_batches_per_step,
+            precision=config.precision.trainer,
+            accelerator=trainer.accelerator,
+            gradient_clip_norm=trainer.gradient_clip_norm,
+            val_every_n_steps=val_every,
+            save_every_n_steps=trainer.save_every_n_steps or val_every,
+            log_every_n_steps=trainer.log_every_n_steps,
+            early_stopping=(stopping.patience, stopping.min_delta) if stopping else None,
+            keep_best=config.callbacks.keep_best,
+            deterministic=trainer.deterministic,
+            progress_bar=trainer.progress_bar,
+            gradient_steps=config.audit.gradient_steps,
+            extra_callbacks=[
+                assembly.instantiate(item, f"callbacks.extra.{name}")
+                for name, item in config.callbacks.extra.items()
+            ],
+        )
+
+    def _check_outcome(self, run: TrainingRun) -> None:
+        """See that training changed what it should, and that what was saved is what was trained."""
+        config = self.config
+        audit = self.record.audit["trainability"]
+        check = config.audit.reload_check
+        small = self.record.model["num_parameters"] < _SMALL_MODEL
+        if check is ReloadCheck.always or (check is ReloadCheck.auto and small):
+            split = self.data.splits["train"]
+            rows = PlannedMicroBatch(tuple(range(min(2, len(split)))), 1.0)
+            difference = reload_difference(
+                run.module.model,
+                run.export_folder,
+                partial(assembly.build_base_model, config, self.tokenizer),
+                lambda folder: load_base_model(str(folder), dtype=assembly.weights_dtype(config)),
+                collate(split, rows, self.tokenizer.pad_token_id),
+            )
+            audit["reload_max_difference"] = difference
+            if not difference <= config.audit.reload_tolerance:
+                audit["problems"].append(
+                    f"the saved weights give other logits once reloaded (off by {difference:.2g})"
+                )
+                audit["passed"] = False
+        self.recorder.write()
+        if not audit["passed"]:
+            message = f"trainability audit: {'; '.join(audit['problems'])} (details in run.json)"
+            if config.audit.strict:
+                raise UserError(f"{message}. audit.strict=false keeps the run all the same")
+            print(f"warning: {message}")
+
+    def _finish_loggers(self, run: TrainingRun) -> None:
+        parameters = assembly.flat_hyperparameters(self.config)
+        parameters["num_trainable_parameters"] = self.record.model["num_trainable_parameters"]
+        log_hyperparameters(run.trainer.loggers, parameters, self.record.metrics)
+
+    def _say_what_next(self, run: TrainingRun) -> None:
+        metrics, performance = self.record.metrics, self.record.performance
+        if "test/loss" in metrics:
+            print(f"\n{'':>22}{'before':>10}{'after':>10}")
+            for name in ("test/loss", "test/perplexity", "test/token_accuracy"):
+                before = metrics.get(f"before/{name}")
+                shown = "" if before is None else f"{before:.4f}"
+                print(f"{name:>22}{shown:>10}{metrics[name]:>10.4f}")
+        for name in ("train/loss", "val/loss"):
+            if name in metrics:
+                print(f"{name:>22}{'':>10}{metrics[name]:>10.4f}")
+        print(
+            f"\n{performance['num_steps']} steps in {performance['train_seconds']:.1f} s "
+            f"({performance['target_tokens_per_second']:.0f} supervised tokens a second)\n"
+            f"run folder:  {run.folder}\n"
+            f"weights:     {run.export_folder}\n"
+            f"dashboard:   tensorboard --logdir {run.folder}\n"
+            f"merge:       python -m ift_lightning.export run={run.folder} merge=true"
+        )
