@@ -245,6 +245,11 @@ def peft_settings(config: TrainConfig, num_steps: int) -> dict[str, Any] | None:
         return None
     settings = dict(method.config)
     if method.adalora_schedule is not None:
+        if "total_step" in settings:
+            raise UserError(
+                "peft.config.total_step is worked out from the run's real length, which AdaLoRA "
+                "needs it to be; leave it out, and set trainer.max_steps or trainer.max_epochs"
+            )
         schedule = adalora_steps(num_steps, **plain(method.adalora_schedule))
         settings = {**schedule, **settings}
     return settings

@@ -92,7 +92,7 @@ def test_a_chat_loses_nothing_behind_its_first_prompt() -> None:
     assert cut.num_prompt_tokens == full.num_prompt_tokens - cut.num_cut_tokens
     refusal(builder("chatml", max_seq_length=limit - 1, cut_prompt=True), record)
     # An earlier answer that is not trained on is prompt, and may go.
-    options = {"cut_prompt": True, "last_turn_only": True}
+    options: dict[str, Any] = {"cut_prompt": True, "last_turn_only": True}
     last = build(builder("chatml", max_seq_length=limit - 1, **options), record)
     assert last.input_ids == full.input_ids[first:]
 

@@ -262,14 +262,17 @@ def test_an_end_that_only_a_whole_chat_has() -> None:
     example = build(made, triple())
     assert supervised(made, example) == ["return 3<|im_end|>\n<|eos|>"]
     # An earlier turn ends otherwise than it did when it was the last one.
-    with pytest.raises(UserError, match="not a prefix.*goes on with '<.eos.>'"):
+    with pytest.raises(UserError, match="not a prefix.*goes on with 'eos"):
         build(made, TWO_TURNS)
     made = builder(made.tokenizer.chat_template, last_turn_only=True)
     assert supervised(made, build(made, TWO_TURNS)) == ["Enough.<|im_end|>\n<|eos|>"]
 
 
 def test_text_that_a_template_adds_behind_some_answers_is_not_dropped() -> None:
-    long = "{% if messages[-1].content | length > 20 %}[long]{% endif %}"
+    long = (
+        "{% if messages[-1].role == 'assistant' and messages[-1].content | length > 20 %}"
+        "[long]{% endif %}"
+    )
     made = builder(CHATML + long)
     assert supervised(made, build(made, triple())) == ["return 3<|im_end|>"]
     with pytest.raises(BadRowError, match="changes the answer"):
