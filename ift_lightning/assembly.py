@@ -50,7 +50,7 @@ from ift_lightning.templating.template import Template
 from ift_lightning.templating.weights import KeyTokens, LossWeights
 from ift_lightning.types import json_fingerprint
 
-EXAMPLE_FORMAT = 1
+EXAMPLE_FORMAT = 2
 """Counted up when the same config gives other tokens or weights, so that no cache outlives it."""
 
 
@@ -199,10 +199,10 @@ def prepare_data(config: TrainConfig, tokenizer: Any, rejected_path: Path) -> To
     )
 
 
-def build_tokenizer(config: TrainConfig) -> Any:
+def build_tokenizer(config: TrainConfig, *, need_weights: bool = True) -> Any:
     """Check the model's folder, and load its tokenizer."""
     model = config.model
-    check_model_folder(model.path, model.tokenizer)
+    check_model_folder(model.path, model.tokenizer, need_weights=need_weights)
     return load_tokenizer(
         model.tokenizer or model.path,
         revision=None if model.tokenizer else model.revision,

@@ -326,3 +326,10 @@ class ExportConfig:
     merge: bool = False  # weights of base and adapter in one, instead of the adapter alone
     output: str | None = None  # folder to write; None: export/ or merged/ in the run's folder
     run_dir: str = "${hydra:runtime.output_dir}"
+
+
+@dataclass
+class PlanConfig(TrainConfig):
+    """The whole of ``python -m ift_lightning.plan``: a training config that is only looked at."""
+
+    output: str | None = None  # JSON file to write

@@ -27,12 +27,15 @@ def is_local(path: str) -> bool:
     return looks_like_path or Path(path).expanduser().exists()
 
 
-def check_model_folder(path: str, tokenizer_path: str | None = None) -> None:
+def check_model_folder(
+    path: str, tokenizer_path: str | None = None, *, need_weights: bool = True
+) -> None:
     """Make sure that a local folder holds a model and a tokenizer, before anything is loaded.
 
     Args:
         path: Folder or hub name; a hub name is not checked.
         tokenizer_path: Folder of the tokenizer, where it is not the model's.
+        need_weights: Whether the folder has to hold weights, too.
 
     Raises:
         UserError: What is missing, where, and what to do.
@@ -50,7 +53,7 @@ def check_model_folder(path: str, tokenizer_path: str | None = None) -> None:
             f"model.path={path}: no config.json in it, so it is no Hugging Face model folder; it "
             f"holds {_listing(folder)}"
         )
-    if not any(next(folder.glob(pattern), None) for pattern in _WEIGHT_FILES):
+    if need_weights and not any(next(folder.glob(pattern), None) for pattern in _WEIGHT_FILES):
         raise UserError(
             f"model.path={path}: no weights in it (looked for {', '.join(_WEIGHT_FILES)}); it "
             f"holds {_listing(folder)}. A download may have stopped halfway"
