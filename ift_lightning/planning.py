@@ -220,8 +220,8 @@ def _print_plan(config: TrainConfig, result: dict[str, Any]) -> None:
     )
     train = result["data"]["train"]
     print(
-        f"rows      {train['num_rows']:,} to train on, the longest of {train['longest_row']} tokens; "
-        f"{train['supervised_share']:.1%} of the tokens are supervised"
+        f"rows      {train['num_rows']:,} to train on, the longest of {train['longest_row']} "
+        f"tokens; {train['supervised_share']:.1%} of the tokens are supervised"
     )
     print(
         f"work      {work['num_steps']:,} steps of {config.trainer.global_batch_size} rows: "
@@ -237,6 +237,6 @@ def _print_plan(config: TrainConfig, result: dict[str, Any]) -> None:
     print(f"memory    about {memory['total'] / 2**30:.2f} GiB ({parts})")
     estimate = result["time_estimate"]
     print(
-        f"time      at least {estimate['seconds_at_least']:,.0f} s, if this machine did nothing but "
-        f"matrix products at {estimate['matrix_operations_per_second'] / 1e9:,.0f} Gflop/s"
+        f"time      at least {estimate['seconds_at_least']:,.0f} s, if this machine did nothing "
+        f"but matrix products at {estimate['matrix_operations_per_second'] / 1e9:,.0f} Gflop/s"
     )
