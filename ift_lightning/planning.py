@@ -24,7 +24,6 @@ from ift_lightning.data.mask_audit import audit_masks
 from ift_lightning.data.token_cache import TokenizedData
 from ift_lightning.modeling.adapters import attach_adapter, count_parameters
 from ift_lightning.modeling.loading import load_config
-from ift_lightning.modeling.notices import drop_harmless_log_lines
 
 # Bytes per weight of a quantized linear layer: 4 bits and an 8-bit scale for each 64 weights
 # (the scales of scales add less than a thousandth), and 8 bits.
@@ -46,7 +45,6 @@ def plan(config: PlanConfig) -> dict[str, Any]:
         UserError: The config cannot work, or its rows or its model's configuration are not there.
     """
     check_hardware(config, assembly.look_at_machine())
-    drop_harmless_log_lines()
     tokenizer = assembly.build_tokenizer(config, need_weights=False)
     rejected_path = Path(config.run_dir) / "rejected.jsonl"
     data = assembly.prepare_data(config, tokenizer, rejected_path)

@@ -13,7 +13,6 @@ import torch
 from ift_lightning.errors import UserError, suggest
 from ift_lightning.modeling.adalora import freeze_rank_counts
 from ift_lightning.modeling.notices import (
-    drop_harmless_log_lines,
     progress_bar_for,
     without_harmless_warnings,
 )
@@ -154,7 +153,6 @@ def attach_adapter(
     """
     from peft import get_peft_model, prepare_model_for_kbit_training
 
-    drop_harmless_log_lines()
     quantized = bool(getattr(model, "is_quantized", False))
     if settings is None:
         if quantized:
@@ -277,7 +275,6 @@ def load_adapter(base_model: Any, folder: Path) -> Any:
 
     if not (folder / "adapter_config.json").is_file():
         raise UserError(f"{folder} holds no adapter (no adapter_config.json)")
-    drop_harmless_log_lines()
     with without_harmless_warnings():
         return PeftModel.from_pretrained(base_model, str(folder), is_trainable=False)
 

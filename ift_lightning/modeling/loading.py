@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from ift_lightning.errors import UserError
-from ift_lightning.modeling.notices import drop_harmless_log_lines, progress_bar_for
+from ift_lightning.modeling.notices import progress_bar_for
 
 _UNREADABLE = (OSError, ValueError, ImportError, SafetensorError, UnpicklingError, EOFError)
 _WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin")
@@ -141,7 +141,6 @@ def load_base_model(
     Raises:
         UserError: There is no model to be had, or it is no causal language model.
     """
-    drop_harmless_log_lines()
     options: dict[str, Any] = {"dtype": dtype}
     if attention is not None:
         options["attn_implementation"] = attention

@@ -19,7 +19,6 @@ import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
-from ift_lightning.modeling.notices import drop_harmless_log_lines
 from ift_lightning.types import Batch
 
 # Models whose logits are changed behind the output head cannot have it applied in chunks.
@@ -54,7 +53,6 @@ class SupervisedHead:
     """
 
     def __init__(self, model: Any, *, max_logits_elements: int = 1 << 26) -> None:
-        drop_harmless_log_lines()
         self.model = model
         self.max_logits_elements = max_logits_elements
         # The head is looked up at every call: an adapter method may replace or wrap it.
