@@ -168,6 +168,11 @@ class ValidateAtEnd(Callback):
 class TrainingProgressBar(TQDMProgressBar):
     """One bar for the whole run, which to Lightning is a single epoch."""
 
+    @property
+    def total_train_batches(self) -> int | float:
+        """Micro-batches of the run; Lightning would take ``max_steps`` to count them."""
+        return self.trainer.num_training_batches
+
     def init_train_tqdm(self) -> Any:
         bar = super().init_train_tqdm()
         bar.unit = " micro-batches"
