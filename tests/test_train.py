@@ -186,6 +186,12 @@ def test_second_run_takes_its_tokens_from_the_cache(run: Run) -> None:
     assert second["data"]["from_cache"] is True
 
 
+def test_a_single_step_is_too_short_to_judge_by(run: Run) -> None:
+    audit = record_of(run("trainer.max_steps=1"))["audit"]["trainability"]
+    assert audit["passed"]
+    assert audit["conclusive"] is False
+
+
 def test_resumed_run_goes_on_to_the_same_weights(run: Run, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 

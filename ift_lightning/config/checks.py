@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ift_lightning.config.schema import DataSource, TrainConfig
-from ift_lightning.errors import NotAvailableYetError, UserError
+from ift_lightning.errors import NotAvailableYetError, UserError, suggest
+
+_ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 
 
 def check_config(config: TrainConfig) -> None:
@@ -32,6 +34,10 @@ def _check_data(config: TrainConfig) -> None:
     data = config.data
     if data.source is DataSource.files and not data.path:
         raise UserError(f"data={data.name} needs a file or folder: data.path=FILE")
+    for name in ("num_train", "num_val", "num_test"):
+        value = getattr(data, name)
+        if value is not None and value < (1 if name == "num_train" else 0):
+            raise UserError(f"data.{name}={value} is too few rows; null takes all there are")
     if data.name == "humaneval":
         raise UserError(
             "data=humaneval is a benchmark and has no rows to train on; train on other rows, such "
@@ -71,6 +77,11 @@ def _check_method(config: TrainConfig) -> None:
 
 def _check_trainer(config: TrainConfig) -> None:
     trainer = config.trainer
+    if not 0 <= config.seed < 2**32:
+        raise UserError(f"seed={config.seed} has to be at least 0 and below 2**32")
+    if trainer.accelerator not in _ACCELERATORS:
+        meant = suggest(trainer.accelerator, _ACCELERATORS)
+        raise UserError(f"trainer.accelerator={trainer.accelerator}: {meant}")
     if trainer.max_steps is not None and trainer.max_steps < 1:
         raise UserError(f"trainer.max_steps={trainer.max_steps} has to be at least 1")
     if trainer.max_steps is None and trainer.max_epochs <= 0:

@@ -149,6 +149,12 @@ def entry_point(name: str, schema: type[ConfigT]) -> Callable[[Callable[[ConfigT
                 return _fail(str(error), wanted_traceback)
             except (HydraException, OmegaConfBaseException) as error:
                 return _fail(explain_composition_error(error, schema), wanted_traceback)
+            except OSError as error:
+                # A folder that cannot be written to, a full disk: not a defect of the program.
+                if error.filename is None:
+                    raise
+                reason = error.strerror or type(error).__name__
+                return _fail(f"{error.filename}: {reason}", wanted_traceback)
             except KeyboardInterrupt:
                 print("interrupted", file=sys.stderr)
                 sys.exit(130)

@@ -62,11 +62,10 @@ def strip_python_comments(code: str) -> str:
             lines[row - 1] = rest + newline
         else:
             removed.add(row - 1)
-    if len(lines) - 1 in removed and not code.endswith("\n"):
-        # The line that is the last one now ends as the last one did.
-        kept = [index for index in range(len(lines)) if index not in removed]
-        lines[kept[-1]] = lines[kept[-1]].rstrip("\r\n")
     stripped = "".join(line for index, line in enumerate(lines) if index not in removed)
+    if len(lines) - 1 in removed and not code.endswith("\n"):
+        # What is the last line now ends as the last one did: in no newline.
+        stripped = stripped.rstrip("\r\n")
     if _syntax_tree(stripped) != before:
         raise CommentStrippingError("removing comments would have changed the syntax tree")
     return stripped

@@ -102,8 +102,8 @@ class ExampleBuilder:
             if not reasoning.strip():
                 raise BadRowError(
                     f"no reasoning at level '{self.reasoning_level}'; the row has "
-                    f"{sorted(record.reasoning) or 'none'}. Use cot_level=none, or make it with "
-                    "`prepare task=generate_cot`",
+                    f"{sorted(record.reasoning) or 'none'}. Use cot_level=none, or rows "
+                    "that have it",
                     field=f"reasoning.{self.reasoning_level}",
                 )
         return self.template.segments(

@@ -27,6 +27,10 @@ GPU = Machine(has_gpu=True, has_flash_attention=True)
         (["optimizer.lr=0"], ["optimizer.lr"]),
         (["data.max_seq_length=1"], ["data.max_seq_length"]),
         (["strategy=deepspeed"], ["not there yet"]),
+        (["seed=-1"], ["seed=-1"]),
+        (["trainer.accelerator=gqu"], ["Did you mean 'gpu'"]),
+        (["data.num_train=0"], ["data.num_train=0"]),
+        (["data.num_test=-1"], ["data.num_test=-1"]),
     ],
 )
 def test_impossible_pair_is_refused(overrides: list[str], expected: list[str]) -> None:

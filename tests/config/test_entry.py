@@ -37,6 +37,7 @@ def run_train(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         (["model=local"], ["model.path", "needs a value"]),
         (["data=jsonl"], ["data=jsonl", "data.path=FILE"]),
         (["strategy=fsdp"], ["strategy=fsdp", "not there yet", "strategy=single"]),
+        (["hydra.run.dir=/proc/nowhere/run"], ["/proc/nowhere", "No such file or directory"]),
         (["data=humaneval"], ["benchmark", "no rows to train on"]),
     ],
 )

@@ -10,7 +10,7 @@ import warnings
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ift_lightning.data.comments import (
@@ -33,7 +33,7 @@ GOLDEN = {
     "docstring": ('def f():\n    """# Doc."""\n    # c\n', 'def f():\n    """# Doc."""\n'),
     "blank lines stay": ("a = 1\n\n# c\n\nb = 2\n", "a = 1\n\n\nb = 2\n"),
     "no newline at the end": ("x = 1  # c", "x = 1"),
-    "last line is a comment": ("x = 1\n\n# c", "x = 1\n"),
+    "last line is a comment": ("x = 1\n\n# c", "x = 1"),
     "last lines are comments": ("x = 1\n# b\n# c", "x = 1"),
     "windows": ("x = 1  # c\r\n# d\r\ny = 2\r\n", "x = 1\r\ny = 2\r\n"),
     "chinese": ("总 = 1  # 总数\n", "总 = 1\n"),
@@ -165,6 +165,7 @@ COMMENTS = st.text(st.characters(exclude_characters="\r\n\0", exclude_categories
 )
 
 
+@example(lines=[("", None), ("", "#")], end="")
 @settings(max_examples=150, deadline=None)
 @given(
     st.lists(st.tuples(STATEMENTS, st.none() | COMMENTS), max_size=8), st.sampled_from(["", "\n"])

@@ -294,7 +294,7 @@ def test_a_missing_reasoning_level_is_named() -> None:
     made = builder(reasoning_level="complex")
     error = refusal(made, triple())
     assert "no reasoning at level 'complex'; the row has ['simple']" in str(error)
-    assert "cot_level=none" in str(error) and "task=generate_cot" in str(error)
+    assert "cot_level=none" in str(error) and "rows that have it" in str(error)
     assert error.field == "reasoning.complex"
     none = dataclasses.replace(triple(), reasoning={})
     assert "the row has none" in str(refusal(made, none))

@@ -93,12 +93,15 @@ class TrainabilityAudit(Callback):
             "unchanged": unchanged,
             "gradient_steps_seen": self._seen_steps,
         }
+        # In a first step, a factor whose partner starts at zero (LoRA's A) gets no gradient.
+        too_short = self._seen_steps < 2 and 0 < len(self._without_gradient) < len(tensors)
+        self.result["conclusive"] = not too_short
         problems = []
         if not tensors:
             problems.append("nothing is trainable")
-        if self._without_gradient:
+        if self._without_gradient and not too_short:
             problems.append(f"{len(self._without_gradient)} tensors never got a gradient")
-        if unchanged:
+        if unchanged and not too_short:
             problems.append(f"{len(unchanged)} tensors are as they were before training")
         if adalora is not None:
             ranks = adalora.ranks()

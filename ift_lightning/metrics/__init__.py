@@ -1,0 +1,1 @@
+"""One function per metric; each states its unit, its direction and its source."""

@@ -1,0 +1,1 @@
+"""From run records and per-item outcomes to statistics, tables, figures and pages."""
