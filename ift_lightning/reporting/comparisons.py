@@ -12,7 +12,7 @@ from ift_lightning.reporting.scores import FloatArray, ScoreInfo, ScoreMatrix
 from ift_lightning.reporting.statistics.bootstrap import ProblemBootstrap, percentile_interval
 from ift_lightning.reporting.statistics.differences import Difference, paired_difference
 from ift_lightning.reporting.statistics.power import Power, power_of
-from ift_lightning.reporting.statistics.tests import (
+from ift_lightning.reporting.statistics.significance import (
     PassTable,
     cohens_dz,
     cohens_h,

@@ -21,8 +21,9 @@ def read_curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
     found: dict[str, dict[int, float]] = {}
     for name, step, value in (*_from_events(folder), *_from_csv(folder)):
         if name in CURVES and value == value:
-            # Lightning counts steps from 0: a value logged at step 4 comes after 5 steps.
-            found.setdefault(name, {})[step + 1] = value
+            # The loss of a step is logged under the number of steps done, that of a validation
+            # under the number of the last one, counted from 0.
+            found.setdefault(name, {})[step + (name == "val/loss")] = value
     return {name: sorted(points.items()) for name, points in found.items()}
 
 

@@ -168,6 +168,19 @@ def check_fairness(arms: Sequence[Arm]) -> Fairness:
     return result
 
 
+def check_evaluations(arms: Sequence[Arm]) -> Fairness:
+    """Compare how models were evaluated, where one of them was not trained.
+
+    Args:
+        arms: The base model and the tuned one.
+    """
+    result = Fairness()
+    for aspect in _ASPECTS:
+        if aspect.kind in (Kind.EVALUATION, Kind.BASE, Kind.MACHINE) or aspect.name == "test rows":
+            _compare_aspect(aspect, arms, result)
+    return result
+
+
 def _compare_seeds(arms: Sequence[Arm], result: Fairness) -> None:
     values = {arm.name: ", ".join(map(str, arm.seeds)) for arm in arms}
     if len(set(values.values())) == 1:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ift_lightning.reporting.predictions import Answer, Predictions
-from ift_lightning.reporting.statistics.tests import wilson_interval
+from ift_lightning.reporting.statistics.significance import wilson_interval
 
 INVALID = "(no judgement)"
 

@@ -59,8 +59,8 @@ SCORES = (
     ScoreInfo("bleu", "BLEU", "points", item_name="bleu"),
     ScoreInfo("rougeL", "ROUGE-L", "points", factor=100, item_name="rougeL"),
     ScoreInfo("chrf", "chrF", "points", item_name="chrf"),
-    ScoreInfo("token_accuracy", "token accuracy", "%", factor=100),
     ScoreInfo("loss", "test loss", "nats per token", higher_is_better=False, digits=4),
+    ScoreInfo("token_accuracy", "token accuracy", "%", factor=100),
     ScoreInfo("perplexity", "test perplexity", "per token", higher_is_better=False, digits=3),
 )  # fmt: skip
 """Scores that are compared, the main one first."""

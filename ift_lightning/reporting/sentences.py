@@ -43,6 +43,8 @@ def _detected(pair: PairComparison, info: ScoreInfo) -> str:
     low, high = (number(end, info.digits) for end in _toward(pair))
     interval = f"{low} to {high}"
     tail = f"(95 % interval {interval}; {p_text(pair.p_holm)} after Holm, {pair.method})"
+    if pair.covers == "seeds":
+        tail += " on these test rows"
     if info.name.startswith("pass@"):
         return f"{more} passes {size} points more than {less} {tail}."
     if info.higher_is_better:
