@@ -72,9 +72,7 @@ class Analysis:
 
 
 def _recorded_base(arms: Sequence[Arm], info: ScoreInfo) -> float | None:
-    values = {
-        run.metrics.get(f"before/test/{info.name}") for arm in arms for run in arm.runs
-    }
+    values = {run.metrics.get(f"before/test/{info.name}") for arm in arms for run in arm.runs}
     if len(values) != 1 or info.item_name is not None:
         return None  # of answers, the mean over problems is shown, not the corpus value
     value = values.pop()

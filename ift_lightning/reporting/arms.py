@@ -69,12 +69,14 @@ def group_into_arms(runs: Sequence[Run]) -> list[Arm]:
     groups: dict[tuple[str, ...], list[Run]] = {}
     for run in runs:
         groups.setdefault(tuple(option_value(run, key) for key in keys), []).append(run)
+    with_keys = len(keys) != 1 or _needs_keys([values[0] for values in groups])
     arms = []
     for values, members in groups.items():
         factors = dict(zip(keys, values, strict=True))
         ordered = tuple(sorted(members, key=lambda run: run.seed))
         _refuse_twins(ordered)
-        arms.append(Arm(_name(factors, ordered[0]), factors, ordered))
+        name = _name(factors, ordered[0], with_keys=with_keys)
+        arms.append(Arm(name, factors, ordered))
     return _with_unique_names(arms)
 
 
@@ -102,16 +104,24 @@ def option_value(run: Run, key: str) -> str:
     return "default" if node is None else str(node)
 
 
-def _name(factors: Mapping[str, str], run: Run) -> str:
+_NOT_WORDS = ("true", "false", "none", "null", "default", "auto", "standard")
+"""Values that say nothing without their option."""
+
+
+def _name(factors: Mapping[str, str], run: Run, *, with_keys: bool) -> str:
     if not factors:
         return run.name
-    if len(factors) == 1:
-        key, value = next(iter(factors.items()))
-        # A group's option says what it is ("lora"); a bare number does not.
-        is_word = not value.replace(".", "").replace("-", "").replace("e", "").isdigit()
-        return value if is_word and value not in ("true", "false", "True", "False", "default") \
-            else f"{key}={value}"  # fmt: skip
+    if not with_keys:
+        return next(iter(factors.values()))
     return ", ".join(f"{key}={value}" for key, value in factors.items())
+
+
+def _needs_keys(values: Sequence[str]) -> bool:
+    """Whether any value of the only factor is a number, or a word that fits any option."""
+    return any(
+        value.lower() in _NOT_WORDS or not any(c.isalpha() for c in value.replace("e", ""))
+        for value in values
+    )
 
 
 def _refuse_twins(runs: Sequence[Run]) -> None:
@@ -128,6 +138,4 @@ def _with_unique_names(arms: list[Arm]) -> list[Arm]:
     names = [arm.name for arm in arms]
     if len(set(names)) == len(names):
         return arms
-    return [
-        Arm(f"{arm.name} ({arm.runs[0].folder.name})", arm.factors, arm.runs) for arm in arms
-    ]
+    return [Arm(f"{arm.name} ({arm.runs[0].folder.name})", arm.factors, arm.runs) for arm in arms]

@@ -111,28 +111,39 @@ def _draw_scores(analysis: Analysis, pictures: Pictures) -> None:
         )
 
 
+_MANY_ARMS = 3
+"""Arms above which before and after are drawn for the main score alone, with a row for each."""
+
+
 def _draw_before_after(items: Sequence[BeforeAfter], pictures: Pictures) -> None:
     names = [
         name
         for name in _SHOWN_BEFORE_AFTER
         if any(table.info.name == name for item in items for table in item.tables)
     ]
-    rows = [score_info(name).label for name in names]
-    series: dict[str, list[Mark | None]] = {"before tuning": []}
-    for name in names:
-        series["before tuning"].append(_mark(items[0], name, "before"))
-    for item in items:
-        label = "after tuning" if len(items) == 1 else f"after: {item.arm}"
-        series[label] = [_mark(item, name, "after") for name in names]
+    if not names:
+        return
+    series: dict[str, list[Mark | None]]
+    axis = "score (% or points of 100, higher is better)"
+    if len(items) > _MANY_ARMS:
+        rows = [item.arm for item in items]
+        axis = score_info(names[0]).axis
+        series = {
+            "before tuning": [_mark(item, names[0], "before") for item in items],
+            "after tuning": [_mark(item, names[0], "after") for item in items],
+        }
+    else:
+        rows = [score_info(name).label for name in names]
+        series = {"before tuning": [_mark(items[0], name, "before") for name in names]}
+        for item in items:
+            label = "after tuning" if len(items) == 1 else f"after: {item.arm}"
+            series[label] = [_mark(item, name, "after") for name in names]
     pictures.add(
         "comparison",
-        lambda theme: draw_rows(
-            rows, series, theme, axis="score (% or points of 100, higher is better)",
-            limits=(-2, 102),
-        ),
+        lambda theme: draw_rows(rows, series, theme, axis=axis, limits=(-2, 102)),
         "Scores before and after tuning on the same problems, with 95 % intervals over problems.",
         "Scores before and after tuning",
-    )  # fmt: skip
+    )
 
 
 def _mark(item: BeforeAfter, name: str, which: str) -> Mark | None:

@@ -97,9 +97,7 @@ class ScoreMatrix:
     is_binary: bool
 
 
-def score_matrix(
-    arms: Mapping[str, Sequence[Predictions]], info: ScoreInfo
-) -> ScoreMatrix | None:
+def score_matrix(arms: Mapping[str, Sequence[Predictions]], info: ScoreInfo) -> ScoreMatrix | None:
     """Return a score of every arm on the problems that all runs of all arms have it for.
 
     Args:

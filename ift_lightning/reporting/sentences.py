@@ -36,9 +36,7 @@ def sentence(pair: PairComparison, info: ScoreInfo) -> str:
 
 def _detected(pair: PairComparison, info: ScoreInfo) -> str:
     assert pair.low is not None and pair.high is not None and pair.p_holm is not None
-    more, less = (
-        (pair.first, pair.second) if pair.difference > 0 else (pair.second, pair.first)
-    )
+    more, less = (pair.first, pair.second) if pair.difference > 0 else (pair.second, pair.first)
     size = number(abs(pair.difference), info.digits)
     low, high = (number(end, info.digits) for end in _toward(pair))
     interval = f"{low} to {high}"
@@ -49,7 +47,7 @@ def _detected(pair: PairComparison, info: ScoreInfo) -> str:
         return f"{more} passes {size} points more than {less} {tail}."
     if info.higher_is_better:
         return f"{more} scores {size} {info.points} higher than {less} on {info.label} {tail}."
-    return f"{less} has a {info.label} {size} {info.points} lower than {more} {tail}."
+    return f"The {info.label} of {less} is {size} {info.points} lower than that of {more} {tail}."
 
 
 def _toward(pair: PairComparison) -> tuple[float, float]:

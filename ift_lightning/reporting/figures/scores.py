@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ift_lightning.reporting.comparisons import ArmScore, ScoreTable
+from ift_lightning.reporting.figures.labels import place_labels
+from ift_lightning.reporting.figures.labels import spread_labels as spread
 from ift_lightning.reporting.figures.style import LINES, MARKERS, Theme, mark_rows, new_axes
-from ift_lightning.reporting.figures.style import spread_labels as spread
 from ift_lightning.reporting.scores import ScoreInfo
 
 
@@ -101,7 +101,8 @@ def draw_costs(table: ScoreTable, costs: Mapping[str, Cost], theme: Theme) -> Fi
         theme: Colours.
     """
     kinds = [kind for kind in _COSTS if _known(costs, kind[0])]
-    figure, grid = new_axes(3.5 * len(kinds) + 0.4, 3.5, len(kinds), sharey=True, squeeze=False)
+    figure, grid = new_axes(3.5 * len(kinds) + 0.4, 3.7, len(kinds), sharey=True, squeeze=False)
+    places = []
     for column, (name, label, divisor, is_log) in enumerate(kinds):
         axes = grid[0][column]
         xs = [getattr(costs[arm.arm], name) / divisor for arm in table.arms]
@@ -109,6 +110,9 @@ def draw_costs(table: ScoreTable, costs: Mapping[str, Cost], theme: Theme) -> Fi
         axes.set_xlabel(f"{label}, less is better")
         if column == 0:
             axes.set_ylabel(table.info.axis)
+        places.append((axes, xs))
+    for axes, xs in places:
+        _label_points(figure, axes, xs, [a.mean for a in table.arms], [a.arm for a in table.arms])
     return figure
 
 
@@ -138,35 +142,37 @@ def _draw_cost(
             markerfacecolor=color if is_front else theme.background, zorder=3,
         )  # fmt: skip
     axes.grid()
-    axes.margins(x=0.12, y=0.1)
-    _label_points(axes, xs, ys, [arm.arm for arm in arms], is_log)
+    axes.margins(x=0.14, y=0.08)
 
 
 def _label_points(
-    axes: Axes, xs: Sequence[float], ys: Sequence[float], names: Sequence[str], is_log: bool
+    figure: Figure, axes: Axes, xs: Sequence[float], ys: Sequence[float], names: Sequence[str]
 ) -> None:
-    """Write names beside points, to the inner side, moved apart where they would overlap."""
-    low, high = axes.get_ylim()
-    places = np.log10(xs) if is_log else np.asarray(xs)
-    middle = (places.min() + places.max()) / 2
-    # Names on one side may collide with each other, those on different sides not.
-    for on_left in (False, True):
-        chosen = [i for i in range(len(xs)) if (places[i] > middle) == on_left]
-        heights = spread([ys[i] for i in chosen], 0.065 * (high - low))
-        for i, height in zip(chosen, heights, strict=True):
-            axes.annotate(
-                names[i], (xs[i], height), xytext=(-7 if on_left else 7, 0),
-                textcoords="offset points", va="center", ha="right" if on_left else "left",
-                fontsize=8,
-            )  # fmt: skip
+    """Write names beside points where they cover neither a point nor another name."""
+    figure.draw_without_rendering()  # fixes the scales
+    spots = axes.transData.transform(list(zip(xs, ys, strict=True)))
+    box = axes.get_window_extent()
+    scale = figure.dpi / 72
+    placements = place_labels(
+        [(float(x), float(y)) for x, y in spots],
+        [(4.9 * scale * len(name), 9 * scale) for name in names],
+        (box.x0, box.y0, box.x1, box.y1),
+        gap=7 * scale,
+    )
+    for name, x, y, (dx, dy) in zip(names, xs, ys, placements, strict=True):
+        is_far = dx * dx + dy * dy > (13 * scale) ** 2
+        axes.annotate(
+            name, (x, y), xytext=(dx / scale, dy / scale), textcoords="offset points",
+            ha="left" if dx >= 0 else "right", va="center", fontsize=8, zorder=4,
+            arrowprops={"arrowstyle": "-", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 4}
+            if is_far else None,
+        )  # fmt: skip
 
 
 Curve = Sequence[tuple[int, float]]
 
 
-def draw_curves(
-    curves: Mapping[str, Mapping[str, Sequence[Curve]]], theme: Theme
-) -> Figure:
+def draw_curves(curves: Mapping[str, Mapping[str, Sequence[Curve]]], theme: Theme) -> Figure:
     """Draw learning curves: a thin line for each seed, a thick one for the mean of an arm.
 
     Args:

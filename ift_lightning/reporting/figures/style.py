@@ -136,23 +136,3 @@ def mark_rows(axes: Axes, labels: Sequence[str]) -> None:
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x")
     axes.spines["left"].set_visible(False)
-
-
-def spread_labels(heights: Sequence[float], least: float) -> list[float]:
-    """Return heights for labels, moved as little as needed to lie ``least`` apart."""
-    order = sorted(range(len(heights)), key=lambda index: heights[index])
-    placed = [heights[index] for index in order]
-    for _ in range(200):
-        moved = False
-        for i in range(len(placed) - 1):
-            overlap = least - (placed[i + 1] - placed[i])
-            if overlap > 1e-9 * max(abs(least), 1e-12):
-                placed[i] -= overlap / 2
-                placed[i + 1] += overlap / 2
-                moved = True
-        if not moved:
-            break
-    result = [0.0] * len(heights)
-    for index, height in zip(order, placed, strict=True):
-        result[index] = height
-    return result

@@ -15,52 +15,26 @@ from ift_lightning.reporting.statistics.bootstrap import (
 )
 
 
-_MOST_DF_OF_TWO_SEEDS = 10.0
-"""Two seeds often look alike by chance, and their variance is then missed. With this limit the
-share of false findings stays under 5 % in the simulations of experiments/statistics_calibration;
-without it, it reaches 7 %."""
+_DF_FACTOR = 2
+"""Degrees of freedom are at most this times those of the seeds. A few seeds often look alike by
+chance, and the formula then takes their variance for known. The factor is the largest whole number
+with which at most 5 % of the findings are false in experiments/statistics_calibration, where arms
+vary alike from seed to seed."""
 
 
-@dataclass(frozen=True, slots=True)
-class SeedVariance:
-    """What seeds add to the variance of an arm's mean, from its scores by seed and problem.
+def seed_variance(scores: FloatArray) -> FloatArray:
+    """Return the variance of an arm's mean as its seeds show it: var(means of seeds) / S.
 
-    Args:
-        of_mean: Variance of the arm's mean as its seeds show it: var(seed means) / S.
-        of_interaction: The part of it that comes from seeds and problems together, which the
-            variance over problems has already: residual mean square / (n S).
-        degrees_of_freedom: S - 1; 0 for one seed, whose variance is not known.
-    """
-
-    of_mean: FloatArray
-    of_interaction: FloatArray
-    degrees_of_freedom: int
-
-
-def seed_variance(scores: FloatArray) -> SeedVariance:
-    """Return the seeds' part of the variance of a mean, from a two-way layout.
+    It holds what a seed does to all problems and, divided by their number, what it does to single
+    ones. It is 0 for one seed, of which no variance is known.
 
     Args:
         scores: float64 [..., S, n], by seed and problem.
     """
-    num_seeds, num_problems = scores.shape[-2:]
+    num_seeds = scores.shape[-2]
     if num_seeds < 2:
-        zero = np.zeros(scores.shape[:-2])
-        return SeedVariance(zero, zero, 0)
-    seed_means = scores.mean(axis=-1)
-    grand = seed_means.mean(axis=-1)
-    residual = (
-        scores
-        - seed_means[..., :, None]
-        - scores.mean(axis=-2)[..., None, :]
-        + grand[..., None, None]
-    )
-    square = np.sum(residual**2, axis=(-2, -1)) / ((num_seeds - 1) * (num_problems - 1))
-    return SeedVariance(
-        seed_means.var(axis=-1, ddof=1) / num_seeds,
-        square / (num_problems * num_seeds),
-        num_seeds - 1,
-    )
+        return np.zeros(scores.shape[:-2])
+    return np.asarray(scores.mean(axis=-1).var(axis=-1, ddof=1) / num_seeds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +48,7 @@ class Difference:
         p_value: Two-sided; of no difference.
         standard_error: Of the estimate, problems and seeds together.
         problems_error: Of the estimate, problems alone.
-        seeds_variance: What the seeds add to the variance; 0 where they add nothing.
+        seeds_variance: What the seeds add to the variance; 0 with one seed an arm.
         degrees_of_freedom: Of ``standard_error``.
     """
 
@@ -99,15 +73,15 @@ def paired_difference(
 
     A problem's scores are averaged over its answers and its seeds, and problems are drawn as whole
     units (paired bootstrap over problems; Koehn 2004, https://aclanthology.org/W04-3250). That
-    alone would speak about these trained models only. Where an arm has several seeds, the variance
-    between them is added, as for readers in studies with several readers and cases: problems and
-    seeds are crossed, and V = V_problems + max(0, V_seeds - V_interaction), with Satterthwaite's
-    degrees of freedom (Obuchowski and Rockette 1995; Hillis 2007,
-    https://doi.org/10.1002/sim.2532). Seeds of two arms are taken as independent of each other.
+    alone would speak about these trained models only. Where an arm has several seeds, problems and
+    seeds are two crossed samples, as cases and readers are in studies of diagnosis, and their
+    variances are added: V = V_problems + V_seeds, with Satterthwaite's degrees of freedom. What
+    seed and problem do together is in both parts, so that V is rather too large than too small
+    (Cameron, Gelbach and Miller 2011 subtract it, https://doi.org/10.1198/jbes.2010.07136, and can
+    end below zero). The interval is then Student's, with the bootstrap's standard error in it.
+    Seeds of two arms are taken as independent of each other.
 
-    Where the seeds add nothing the interval is the bootstrap's percentile interval; where they do,
-    and always with two seeds, it is Student's with the bootstrap's standard error and the seeds'
-    variance.
+    With one seed an arm it is the bootstrap's percentile interval.
 
     Args:
         first: float64 [..., S, n], by seed and problem, each entry a mean over answers.
@@ -130,8 +104,7 @@ def paired_difference(
     added, total, df = _with_seeds(problems_variance, first, second)
     error = np.sqrt(total)
     t = stats.t.ppf((1 + confidence) / 2, df)
-    has_two_seeds = 2 in (first.shape[-2], second.shape[-2])
-    has_seeds = (added > 0) | (has_two_seeds & ~is_constant)
+    has_seeds = added > 0
     with np.errstate(divide="ignore", invalid="ignore"):
         student_p = 2 * stats.t.sf(np.abs(estimate) / error, df)
     return Difference(
@@ -149,17 +122,20 @@ def paired_difference(
 def _with_seeds(
     problems_variance: FloatArray, first: FloatArray, second: FloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return the seeds' added variance, the total, and its degrees of freedom."""
+    """Return the seeds' added variance, the total, and its degrees of freedom (Satterthwaite)."""
     n = first.shape[-1]
-    parts = [seed_variance(first), seed_variance(second)]
-    added = np.maximum(sum(part.of_mean - part.of_interaction for part in parts), 0.0)
-    total = problems_variance + added
+    added = np.zeros(problems_variance.shape)
     squares = problems_variance**2 / (n - 1)
-    for part in parts:
-        if part.degrees_of_freedom:
-            squares = squares + part.of_mean**2 / part.degrees_of_freedom
+    seeds_df = 0
+    for scores in (first, second):
+        df = scores.shape[-2] - 1
+        if df:
+            variance = seed_variance(scores)
+            added = added + variance
+            squares = squares + variance**2 / df
+            seeds_df += df
+    total = problems_variance + added
+    most = min(_DF_FACTOR * seeds_df, n - 1) if seeds_df else n - 1
     with np.errstate(divide="ignore", invalid="ignore"):
-        df = np.where((added > 0) & (squares > 0), total**2 / squares, n - 1)
-    if any(part.degrees_of_freedom == 1 for part in parts):
-        df = np.minimum(df, _MOST_DF_OF_TWO_SEEDS)
-    return added, total, np.clip(df, 1.0, n - 1)
+        df_total = np.where((added > 0) & (squares > 0), total**2 / squares, most)
+    return added, total, np.clip(df_total, 1.0, most)
