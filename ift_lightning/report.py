@@ -1,4 +1,4 @@
-"""Compare runs: ``python -m ift_lightning.report sweep=FOLDER``, ``runs=[…]``, ``before=… after=…``."""
+"""Compare runs: ``python -m ift_lightning.report sweep=FOLDER`` (``runs=[…]``, ``before=… after=…``)."""
 
 from __future__ import annotations
 

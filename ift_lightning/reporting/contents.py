@@ -88,8 +88,9 @@ def _summary(analysis: Analysis, figures: Figures) -> list[Block]:
         blocks.append(Bullets([sentence(pair, table.info) for pair in shown]))
     elif table is not None:
         blocks.append(_arms_sentence(table))
-    for item in analysis.before_after:
-        blocks += _changes_sentences(item)
+    changes = [text for item in analysis.before_after for text in _changes_sentences(item)]
+    if changes:
+        blocks.append(Bullets(changes))
     marked = [arm.name for arm in analysis.arms if analysis.fairness.marks(arm.name)]
     if marked:
         blocks.append(
@@ -121,7 +122,7 @@ def _arms_sentence(table: ScoreTable) -> Paragraph:
     return Paragraph(text + ". There is one arm, so nothing is compared.")
 
 
-def _changes_sentences(item: BeforeAfter) -> list[Block]:
+def _changes_sentences(item: BeforeAfter) -> list[str]:
     if not item.tables:
         return []
     table = item.tables[0]
@@ -132,7 +133,7 @@ def _changes_sentences(item: BeforeAfter) -> list[Block]:
             f" {_count(len(changes.fixed), 'problem')} fixed, {len(changes.broken)} broken, "
             f"{changes.still_passing} right both times, {changes.still_failing} wrong both times."
         )
-    return [Paragraph(text)]
+    return [text]
 
 
 def _fairness(analysis: Analysis) -> list[Block]:
@@ -231,15 +232,14 @@ def _pairs_table(table: ScoreTable) -> Table:
     info = table.info
     return Table(
         f"Pairs on {info.label}: first minus second",
-        ["first", "second", f"difference ({info.points})", "95 % interval", "covers", "p",
-         "p (Holm)", "test", "effect size", "only one is right"],
+        ["first", "second", f"difference ({info.points})", "95 % interval", "p",
+         "p (Holm)", "test", "effect size", "only first : only second right, each seed"],
         [
             [
                 Cell(pair.first),
                 Cell(pair.second),
                 _number_cell(pair.difference, info.digits),
                 _interval(pair.low, pair.high, info.digits),
-                Cell(pair.covers),
                 _p_cell(pair.p_value),
                 _p_cell(pair.p_holm),
                 Cell(pair.method),
@@ -272,10 +272,8 @@ def _disagreement(pair: PairComparison) -> str:
     if pair.passes is not None:
         return f"{pair.passes.only_first} : {pair.passes.only_second}"
     if pair.passes_by_seed:
-        return "; ".join(
-            f"seed {seed}: {table.only_first} : {table.only_second} (p {table.p_value():.3f})"
-            for seed, table in pair.passes_by_seed.items()
-        )
+        tables = pair.passes_by_seed.values()
+        return ", ".join(f"{table.only_first} : {table.only_second}" for table in tables)
     return ""
 
 

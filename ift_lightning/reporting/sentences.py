@@ -76,15 +76,14 @@ def _needed(power: Power, pair: PairComparison, info: ScoreInfo) -> str:
     size = number(power.smaller, info.digits)
     shown = number(power.detectable, info.digits)
     here = f"these {pair.num_problems} problems show effects from about {shown} {info.points}"
+    effect = f"An effect under {size} {info.points} would need about"
+    if power.num_seeds_needed is None:
+        assert power.num_problems_needed is not None
+        return f"{effect} {_round(power.num_problems_needed):,} problems; {here}."
+    seeds = f"{power.num_seeds_needed} seeds an arm"
     if power.num_problems_needed is not None:
-        return (
-            f"An effect under {size} {info.points} would need about "
-            f"{_round(power.num_problems_needed):,} problems; {here}."
-        )
-    return (
-        f"An effect under {size} {info.points} would need about {power.num_seeds_needed} seeds an "
-        f"arm, since the seeds differ too much for more problems to help; {here}."
-    )
+        return f"{effect} {_round(power.num_problems_needed):,} problems and {seeds}; {here}."
+    return f"{effect} {seeds}, since the seeds differ too much for more problems to help; {here}."
 
 
 def _round(count: int) -> int:

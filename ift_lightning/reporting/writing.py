@@ -87,7 +87,13 @@ def _table(table: ScoreTable) -> dict[str, Any]:
         "arms": [dataclasses.asdict(arm) for arm in table.arms],
         "pairs": [
             dataclasses.asdict(pair)
-            | {"is_detected": pair.is_detected, "sentence": sentence(pair, table.info)}
+            | {
+                "is_detected": pair.is_detected,
+                "sentence": sentence(pair, table.info),
+                "mcnemar_p_by_seed": {
+                    seed: passes.p_value() for seed, passes in (pair.passes_by_seed or {}).items()
+                },
+            }
             for pair in table.pairs
         ],
     }

@@ -18,6 +18,7 @@ def place_labels(
     frame: Box,
     *,
     gap: float,
+    lines: Sequence[Sequence[tuple[float, float]]] = (),
 ) -> list[tuple[float, float]]:
     """Return where to write a name beside each point, as an offset; all in pixels.
 
@@ -29,7 +30,9 @@ def place_labels(
         sizes: Width and height of each name.
         frame: Names should stay inside.
         gap: Least distance of a name from its point.
+        lines: Corners of lines that names should not cover.
     """
+    crossed = [spot for line in lines for spot in _dots(line, gap / 2)]
     taken = [(x - gap * 0.6, y - gap * 0.6, x + gap * 0.6, y + gap * 0.6) for x, y in points]
     offsets: list[tuple[float, float]] = []
     for index, ((x, y), size) in enumerate(zip(points, sizes, strict=True)):
@@ -40,12 +43,25 @@ def place_labels(
                 offset = (right * gap * distance, up * gap * distance)
                 box = _label_box(x, y, offset, size)
                 cost = sum(_overlap(box, other) for other in others) + _outside(box, frame)
+                cost += 4 * sum(_is_inside(spot, box) for spot in crossed) * gap
                 cost += 0.15 * size[1] * gap * (distance - 1)  # near is better than far
                 if cost < best_cost - 1e-9:
                     best, best_cost = offset, cost
         offsets.append(best)
         taken.append(_label_box(x, y, best, size))
     return offsets
+
+
+def _dots(line: Sequence[tuple[float, float]], step: float) -> list[tuple[float, float]]:
+    dots = []
+    for (x0, y0), (x1, y1) in zip(line, line[1:], strict=False):
+        count = max(1, round(((x1 - x0) ** 2 + (y1 - y0) ** 2) ** 0.5 / step))
+        dots += [(x0 + (x1 - x0) * i / count, y0 + (y1 - y0) * i / count) for i in range(count)]
+    return dots
+
+
+def _is_inside(spot: tuple[float, float], box: Box) -> bool:
+    return box[0] <= spot[0] <= box[2] and box[1] <= spot[1] <= box[3]
 
 
 def _label_box(x: float, y: float, offset: tuple[float, float], size: tuple[float, float]) -> Box:

@@ -112,7 +112,10 @@ def draw_costs(table: ScoreTable, costs: Mapping[str, Cost], theme: Theme) -> Fi
             axes.set_ylabel(table.info.axis)
         places.append((axes, xs))
     for axes, xs in places:
-        _label_points(figure, axes, xs, [a.mean for a in table.arms], [a.arm for a in table.arms])
+        ys = [arm.mean for arm in table.arms]
+        front = pareto_front(xs, ys, higher_is_better=table.info.higher_is_better)
+        line = _stairs([(xs[i], ys[i]) for i in front])
+        _label_points(figure, axes, xs, ys, [arm.arm for arm in table.arms], line, theme)
     return figure
 
 
@@ -128,10 +131,8 @@ def _draw_cost(
         axes.set_xscale("log")
     ys = [arm.mean for arm in arms]
     front = pareto_front(xs, ys, higher_is_better=info.higher_is_better)
-    axes.plot(
-        [xs[i] for i in front], [ys[i] for i in front], color=theme.color(1), linewidth=1.2,
-        drawstyle="steps-post", zorder=1,
-    )  # fmt: skip
+    line = _stairs([(xs[i], ys[i]) for i in front])
+    axes.plot(*zip(*line, strict=True), color=theme.color(1), linewidth=1.2, zorder=1)
     for i, arm in enumerate(arms):
         is_front = i in front
         color = theme.color(1) if is_front else theme.color(0)
@@ -145,26 +146,44 @@ def _draw_cost(
     axes.margins(x=0.14, y=0.08)
 
 
+def _stairs(front: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return the corners of the front: what is reached at a cost stays reached at higher ones."""
+    corners = list(front[:1])
+    for (_, earlier), (x, y) in zip(front, front[1:], strict=False):
+        corners += [(x, earlier), (x, y)]
+    return corners
+
+
 def _label_points(
-    figure: Figure, axes: Axes, xs: Sequence[float], ys: Sequence[float], names: Sequence[str]
+    figure: Figure,
+    axes: Axes,
+    xs: Sequence[float],
+    ys: Sequence[float],
+    names: Sequence[str],
+    line: Sequence[tuple[float, float]],
+    theme: Theme,
 ) -> None:
-    """Write names beside points where they cover neither a point nor another name."""
+    """Write names beside points where they cover neither a point, nor a name, nor the line."""
     figure.draw_without_rendering()  # fixes the scales
-    spots = axes.transData.transform(list(zip(xs, ys, strict=True)))
+
+    def pixels(places: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+        return [(float(x), float(y)) for x, y in axes.transData.transform(list(places))]
+
     box = axes.get_window_extent()
     scale = figure.dpi / 72
     placements = place_labels(
-        [(float(x), float(y)) for x, y in spots],
-        [(4.9 * scale * len(name), 9 * scale) for name in names],
+        pixels(list(zip(xs, ys, strict=True))),
+        [(5.4 * scale * len(name), 9 * scale) for name in names],
         (box.x0, box.y0, box.x1, box.y1),
         gap=7 * scale,
+        lines=[pixels(line)],
     )
     for name, x, y, (dx, dy) in zip(names, xs, ys, placements, strict=True):
         is_far = dx * dx + dy * dy > (13 * scale) ** 2
         axes.annotate(
             name, (x, y), xytext=(dx / scale, dy / scale), textcoords="offset points",
             ha="left" if dx >= 0 else "right", va="center", fontsize=8, zorder=4,
-            arrowprops={"arrowstyle": "-", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 4}
+            arrowprops={"arrowstyle": "-", "color": theme.muted, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 4}
             if is_far else None,
         )  # fmt: skip
 
@@ -249,12 +268,11 @@ def draw_levels(points: Sequence[LevelPoint], info: ScoreInfo, theme: Theme) -> 
                 linewidth=2,
             )  # fmt: skip
         axes.plot(point.tokens, point.score.mean, "o", color=theme.color(0), markersize=6.5)
-        axes.annotate(
-            point.level, (point.tokens, point.score.mean), xytext=(7, 4),
-            textcoords="offset points", fontsize=8.5,
-        )  # fmt: skip
     axes.margins(x=0.2)
     axes.grid()
     axes.set_xlabel("generated tokens an answer (mean, less is cheaper)")
     axes.set_ylabel(info.axis)
+    places = [(point.tokens, point.score.mean) for point in points]
+    xs, ys = [x for x, _ in places], [y for _, y in places]
+    _label_points(figure, axes, xs, ys, [point.level for point in points], places, theme)
     return figure

@@ -69,7 +69,7 @@ class FigureFiles:
     svg_dark: str
 
 
-def _settings(theme: Theme) -> dict[str, Any]:
+def _settings(theme: Theme) -> Any:
     return {
         "font.family": font_families(),
         "font.size": 9.0,

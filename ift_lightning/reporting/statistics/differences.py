@@ -14,7 +14,6 @@ from ift_lightning.reporting.statistics.bootstrap import (
     percentile_interval,
 )
 
-
 _DF_FACTOR = 2
 """Degrees of freedom are at most this times those of the seeds. A few seeds often look alike by
 chance, and the formula then takes their variance for known. The factor is the largest whole number

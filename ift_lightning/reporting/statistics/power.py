@@ -11,7 +11,6 @@ from statsmodels.stats.power import TTestPower
 
 ALPHA = 0.05
 POWER = 0.8
-_MOST_PROBLEMS = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +21,9 @@ class Power:
         detectable: Smallest true difference that it finds in 80 % of all repetitions.
         smaller: Half of that: a difference that it would mostly miss.
         num_problems_needed: Problems with which ``smaller`` would be found in 80 %; None where
-            no number of problems is enough, since the seeds differ too much.
-        num_seeds_needed: Seeds an arm that would then be needed, with as many problems as now;
-            None where problems do it.
+            no number of problems is enough, since the seeds differ too much, and more seeds do it.
+        num_seeds_needed: Seeds an arm that would be needed; None where more problems do it. Where
+            both are given, neither alone is enough.
     """
 
     detectable: float
@@ -86,13 +85,12 @@ def power_of(
     deviation = problems_error * math.sqrt(num_problems)
     if seeds_variance == 0:
         return Power(detectable, smaller, problems_needed(smaller, deviation))
-    # A quarter of the variance is needed; the problems can only shrink their own part.
+    # A quarter of the variance is needed; more problems, or more seeds, can only shrink their part.
     target = total**2 / 4
-    room = target - seeds_variance
-    if room > 0:
-        num = math.ceil(deviation**2 / room)
-        if num <= _MOST_PROBLEMS:
-            return Power(detectable, smaller, num)
-    room = target - problems_error**2
-    seeds = math.ceil(num_seeds * seeds_variance / room) if room > 0 else 4 * num_seeds
-    return Power(detectable, smaller, None, seeds)
+    if target > seeds_variance:
+        num = math.ceil(deviation**2 / (target - seeds_variance) - 1e-9)
+        return Power(detectable, smaller, num)
+    if target > problems_error**2:
+        seeds = num_seeds * seeds_variance / (target - problems_error**2)
+        return Power(detectable, smaller, None, math.ceil(seeds - 1e-9))
+    return Power(detectable, smaller, 4 * num_problems, 4 * num_seeds)
