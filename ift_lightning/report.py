@@ -1,4 +1,7 @@
-"""Compare runs: ``python -m ift_lightning.report sweep=FOLDER`` (``runs=[…]``, ``before=… after=…``)."""
+"""Compare runs: ``python -m ift_lightning.report sweep=FOLDER``.
+
+Or ``runs=[FOLDER,…]``, or ``before=FOLDER after=FOLDER``.
+"""
 
 from __future__ import annotations
 

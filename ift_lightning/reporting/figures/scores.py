@@ -178,13 +178,19 @@ def _label_points(
         gap=7 * scale,
         lines=[pixels(line)],
     )
+    leader = {
+        "arrowstyle": "-",
+        "color": theme.muted,
+        "linewidth": 0.6,
+        "shrinkA": 0,
+        "shrinkB": 4,
+    }
     for name, x, y, (dx, dy) in zip(names, xs, ys, placements, strict=True):
         is_far = dx * dx + dy * dy > (13 * scale) ** 2
         axes.annotate(
             name, (x, y), xytext=(dx / scale, dy / scale), textcoords="offset points",
             ha="left" if dx >= 0 else "right", va="center", fontsize=8, zorder=4,
-            arrowprops={"arrowstyle": "-", "color": theme.muted, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 4}
-            if is_far else None,
+            arrowprops=leader if is_far else None,
         )  # fmt: skip
 
 
