@@ -18,7 +18,7 @@ import pytest
 from ift_lightning.errors import UserError
 from ift_lightning.evaluation.sandbox import Level, Outcome, Program, Sandbox, SandboxLimits
 
-LIMITS = SandboxLimits(seconds_per_program=2.0, memory_bytes=256 << 20, disk_bytes=4 << 20)
+LIMITS = SandboxLimits(seconds_per_program=1.0, memory_bytes=256 << 20, disk_bytes=4 << 20)
 ONE = [{"args": [1], "expected": 2}]
 STATEMENT = ["x = 0\nassert f(1) == 2"]  # more than one statement: judged inside
 MARK = "ift-sandbox-"
@@ -37,7 +37,14 @@ def processes() -> set[str]:
     return found
 
 
-@pytest.fixture(scope="module", params=[Level.BUBBLEWRAP, Level.NAMESPACES, Level.LANDLOCK_SECCOMP])
+@pytest.fixture(
+    scope="module",
+    params=[
+        Level.NAMESPACES,
+        pytest.param(Level.BUBBLEWRAP, marks=pytest.mark.slow),
+        pytest.param(Level.LANDLOCK_SECCOMP, marks=pytest.mark.slow),
+    ],
+)
 def sandbox(request) -> Iterator[Sandbox]:
     before = processes(), set(Path(tempfile.gettempdir()).glob(f"{MARK}*"))
     try:
