@@ -16,6 +16,8 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from ift_lightning.config.generation_schema import GenerationConfig
+
 
 class BadRows(Enum):
     """What to do with a row that cannot be used."""
@@ -116,6 +118,7 @@ class CotLevelConfig:
     """How much written reasoning stands before the answer."""
 
     name: str = MISSING
+    max_new_tokens: int = 0  # room that a generated answer has for it, in tokens
 
 
 @dataclass
@@ -164,6 +167,7 @@ class DataConfig:
     num_test: int | None = None
     drills_seed: int = 0
     max_seq_length: int = 512  # tokens of prompt, answer and end together
+    max_new_tokens: int = 512  # tokens that a generated answer may have, without reasoning
     overflow: Overflow = Overflow.reject
     bad_rows: BadRows = BadRows.error
     train_on: Turns = Turns.all
@@ -299,6 +303,9 @@ class TrainConfig:
     seed: int = 0
     resume: bool = False  # go on from checkpoints/last.ckpt of hydra.run.dir
     measure_before: bool = True  # test the base model, too, before anything is trained
+    # Generate answers for the test rows and score them. None: for generated rows and rows with
+    # tests, up to 1000 of them.
+    evaluate: bool | None = None
     run_dir: str = "${hydra:runtime.output_dir}"
     model: ModelConfig = MISSING
     precision: PrecisionConfig = MISSING
@@ -315,6 +322,7 @@ class TrainConfig:
     callbacks: CallbacksConfig = MISSING
     logger: LoggerConfig = MISSING
     strategy: StrategyConfig = MISSING
+    generation: GenerationConfig = MISSING
     audit: AuditConfig = field(default_factory=AuditConfig)
 
 

@@ -74,6 +74,10 @@ class TransformersEngine:
         self.batch_size = batch_size
         self.progress_bar = progress_bar
         self.description = description
+        # SentencePiece-style decoders lose a blank at the beginning of a text, and an indented
+        # line with it; behind a context they do not.
+        self._context_ids = list(tokenizer.encode("x", add_special_tokens=False))
+        self._context = self._text(self._context_ids)
 
     def generate(self, prompts: Sequence[Prompt], decoding: Decoding) -> Iterator[Completion]:
         """Yield ``decoding.num_samples`` completions of each prompt, batch by batch.
@@ -118,7 +122,7 @@ class TransformersEngine:
             while row.done is None:
                 state.step(look_for_stop=True)
                 if row.done is None:
-                    yield self._decode(row.ids)
+                    yield self.decode(row.ids)
             yield row.done.text
 
     def _read_prefix(self, ids: Sequence[int]) -> BufferedCache:
@@ -198,9 +202,13 @@ class TransformersEngine:
             for sample in range(decoding.num_samples)
         ]
 
-    def _decode(self, ids: Sequence[int]) -> str:
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of tokens that stand inside a text."""
+        return self._text([*self._context_ids, *ids])[len(self._context) :]
+
+    def _text(self, ids: list[int]) -> str:
         text: str = self.tokenizer.decode(
-            list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+            ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
         return text
 
@@ -311,10 +319,10 @@ class _Batch:
         self._last = self._last[chosen]
 
     def _has_stop(self, ids: Sequence[int]) -> bool:
-        return cut_at_stop(self.engine._decode(ids), self.decoding.stop) is not None
+        return cut_at_stop(self.engine.decode(ids), self.decoding.stop) is not None
 
     def _finish(self, row: _Row, reason: FinishReason) -> None:
-        text = self.engine._decode(row.ids)
+        text = self.engine.decode(row.ids)
         # Searches are a few tokens apart, and a row may end between two of them.
         before = cut_at_stop(text, self.decoding.stop)
         if before is not None:
