@@ -332,3 +332,14 @@ def flat_hyperparameters(config: TrainConfig) -> dict[str, Any]:
         "max_seq_length": config.data.max_seq_length,
         "peft_config": json.dumps(plain(config.peft.config), sort_keys=True),
     }
+
+
+def build_sandbox(config: TrainConfig) -> Any:
+    from ift_lightning.evaluation.sandbox import Sandbox
+    return Sandbox()
+
+
+def scoring_options(config: TrainConfig, items: Any) -> dict[str, Any]:
+    from ift_lightning import metrics
+    from ift_lightning.evaluation.scoring import TextMetric
+    return {"metrics":[TextMetric("bleu",metrics.bleu),TextMetric("exact_match",metrics.exact_match)],"pass_at_k":metrics.pass_at_k,"ks":(1,10)}

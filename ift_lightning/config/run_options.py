@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -55,19 +56,22 @@ def with_run_options(config: DictConfig, run: Path, overrides: list[str]) -> Dic
     keys = [word.lstrip("+~").partition("=")[0] for word in overrides]
     groups = {path.name for path in config_dir().iterdir() if path.is_dir()}
     chosen = {key for key in keys if key in groups}
-    result = config.copy()
-    OmegaConf.set_readonly(result, False)
-    for key in trained:
-        name = str(key)
-        if name in _OWN or name in chosen or name not in result:
-            continue
-        node = trained._get_node(name)
-        with open_dict(result):
-            OmegaConf.update(result, name, node, merge=False, force_add=True)
+    result = _values(config)
+    for name, value in _values(trained).items():
+        if name not in _OWN and name not in chosen and name in result:
+            result[name] = value
+    merged = OmegaConf.merge(OmegaConf.structured(OmegaConf.get_type(config)), result)
+    assert isinstance(merged, DictConfig)
     for key in keys:
         # Single values of the command line, and what `+` added.
         if key not in groups and not key.startswith("hydra") and "/" not in key:
-            with open_dict(result):
+            with open_dict(merged):
                 value = OmegaConf.select(config, key)
-                OmegaConf.update(result, key, value, merge=False, force_add=True)
-    return result
+                OmegaConf.update(merged, key, value, merge=False, force_add=True)
+    return merged
+
+
+def _values(config: DictConfig) -> dict[str, Any]:
+    values = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
