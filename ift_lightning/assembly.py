@@ -19,6 +19,7 @@ from ift_lightning.config.schema import (
     DataConfig,
     DataSource,
     Overflow,
+    SplitRule,
     TemplateConfig,
     TrainConfig,
     Turns,
@@ -30,7 +31,7 @@ from ift_lightning.data.record_sources import (
     FileSource,
     HubSource,
 )
-from ift_lightning.data.splits import HashSplitter
+from ift_lightning.data.splits import HashSplitter, MbppSplitter
 from ift_lightning.data.token_cache import TokenCache, TokenizedData
 from ift_lightning.data.variants import variant
 from ift_lightning.errors import UserError
@@ -170,11 +171,15 @@ def build_preparation(config: TrainConfig) -> DataPreparation:
     val_fraction = 0.0 if data.val_path else data.val_fraction
     test_fraction = 0.0 if data.test_path else data.test_fraction
     splitter = HashSplitter(val_fraction, test_fraction, data.split_seed)
+    split_key: list[Any] = [val_fraction, test_fraction, data.split_seed]
+    split_of = splitter.split_of
+    if data.split_rule is SplitRule.mbpp:
+        split_of, split_key = MbppSplitter().split_of, ["mbpp"]
     return DataPreparation(
         variant=variant(config.data_variant.name),
         variant_name=config.data_variant.name,
-        split_of=splitter.split_of,
-        split_key=[val_fraction, test_fraction, data.split_seed],
+        split_of=split_of,
+        split_key=split_key,
         limits={"train": data.num_train, "val": data.num_val, "test": data.num_test},
         skip_bad_rows=data.bad_rows is BadRows.skip,
     )
@@ -336,10 +341,19 @@ def flat_hyperparameters(config: TrainConfig) -> dict[str, Any]:
 
 def build_sandbox(config: TrainConfig) -> Any:
     from ift_lightning.evaluation.sandbox import Sandbox
+
     return Sandbox()
 
 
 def scoring_options(config: TrainConfig, items: Any) -> dict[str, Any]:
     from ift_lightning import metrics
     from ift_lightning.evaluation.scoring import TextMetric
-    return {"metrics":[TextMetric("bleu",metrics.bleu),TextMetric("exact_match",metrics.exact_match)],"pass_at_k":metrics.pass_at_k,"ks":(1,10)}
+
+    return {
+        "metrics": [
+            TextMetric("bleu", metrics.bleu),
+            TextMetric("exact_match", metrics.exact_match),
+        ],
+        "pass_at_k": metrics.pass_at_k,
+        "ks": (1, 10),
+    }

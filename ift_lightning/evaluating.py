@@ -92,7 +92,8 @@ def load_rows(
             rejected.append(RejectedRow(raw.location, str(error), error.field, dict(raw.values)))
             continue
         if config.data.overflow is Overflow.cut_prompt and decoding and max_positions:
-            ids = _cut(ids, max_positions - decoding.max_new_tokens, tokenizer.bos_token_id)
+            room = max_positions - decoding.max_new_tokens
+            ids = _cut(ids, room, builder.tokenizer.bos_token_id)
         rows.items.append(item_of(record, builder.prompt_text(record)))
         rows.prompts.append(Prompt(record.id, tuple(ids)))
     rows.num_rejected = len(rejected)

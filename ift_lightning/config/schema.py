@@ -49,6 +49,13 @@ class DataSource(Enum):
     hub = "hub"  # data.hub at data.revision, or data.path where it is given
 
 
+class SplitRule(Enum):
+    """How rows without a split of their own are divided."""
+
+    hash = "hash"  # by a hash of the row's id, in the shares of val_fraction and test_fraction
+    mbpp = "mbpp"  # as MBPP's authors did, by task id
+
+
 class ReloadCheck(Enum):
     """Whether the saved adapter is loaded again after training and its logits compared."""
 
@@ -162,6 +169,7 @@ class DataConfig:
     val_fraction: float = 0.05
     test_fraction: float = 0.05
     split_seed: int = 0
+    split_rule: SplitRule = SplitRule.hash
     num_train: int | None = None  # at most so many rows, in file order; drills: how many to make
     num_val: int | None = None
     num_test: int | None = None

@@ -218,7 +218,8 @@ def _whole_program(text: str, entry_point: str, is_cut_off: bool, num_given: int
         if tree is None or not tree.body:
             continue
         if not entry_point or _defines(tree, entry_point, num_given):
-            return Extraction(code + "\n", Extracted.CODE)
+            stop = _end_of_definitions(tree, num_given) if num_given else None
+            return Extraction("".join(lines[: stop or end]).rstrip() + "\n", Extracted.CODE)
         break
     if is_cut_off:
         return Extraction("", Extracted.CUT_OFF)
@@ -227,6 +228,22 @@ def _whole_program(text: str, entry_point: str, is_cut_off: bool, num_given: int
     if num_given and len(lines) <= num_given:
         return Extraction("", Extracted.EMPTY)
     return Extraction(text.rstrip() + "\n", Extracted.SYNTAX_ERROR)
+
+
+def _end_of_definitions(tree: ast.Module, num_given: int) -> int | None:
+    """Return the line where a body's continuation begins to call things; None where it does not.
+
+    A model that goes on with a function does not stop at its end. What it writes next often reads
+    input or prints; the usual stop strings of HumanEval keep that out, and so does this.
+    """
+    definitions = (
+        ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+        | ast.Import | ast.ImportFrom | ast.Assign | ast.AnnAssign
+    )  # fmt: skip
+    for node in tree.body:
+        if node.lineno > num_given and not isinstance(node, definitions):
+            return node.lineno - 1
+    return None
 
 
 def _parse(code: str) -> ast.Module | None:

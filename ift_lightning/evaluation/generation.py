@@ -127,7 +127,7 @@ def cut_at_stop(text: str, stop: Iterable[str]) -> str | None:
     return text[: min(places)] if places else None
 
 
-def common_prefix_length(rows: Sequence[Sequence[int]]) -> int:
+def common_prefix_length(rows: Sequence[tuple[int, ...]]) -> int:
     """Return how many leading ids all rows share; each row keeps at least one of its own."""
     if len(rows) < 2:
         return 0
