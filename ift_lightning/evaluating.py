@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -313,10 +313,26 @@ def save_evaluation(folder: Path, evaluation: Evaluation, name: str = "predictio
 
 
 @contextmanager
-def program_runner(config: TrainConfig, items: Sequence[EvaluationItem]) -> Iterator[Any]:
-    """Give a sandbox where any row has tests, and None where none has."""
+def program_runner(
+    config: TrainConfig, items: Sequence[EvaluationItem], *, required: bool = True
+) -> Iterator[Any]:
+    """Give a sandbox where any row has tests, and None where none has.
+
+    Args:
+        config: Says how programs are contained.
+        items: Rows.
+        required: Whether it is an error that programs cannot be contained here. Otherwise that is
+            said, and nothing is run.
+    """
     if not any(item.is_runnable for item in items):
         yield None
         return
-    with assembly.build_sandbox(config) as sandbox:
+    with ExitStack() as stack:
+        sandbox = None
+        try:
+            sandbox = stack.enter_context(assembly.build_sandbox(config))
+        except UserError as error:
+            if required:
+                raise
+            print(f"note: generated programs are not run: {error}")
         yield sandbox

@@ -39,7 +39,7 @@ from ift_lightning.trained_models import (
 )
 from ift_lightning.training.memory import peak_memory_bytes, reset_peak_memory
 from ift_lightning.training.run_record import RunRecorder, describe_environment
-from ift_lightning.types import SPLITS, RunRecord
+from ift_lightning.types import SPLITS, RunRecord, json_fingerprint
 
 Completions = dict[str, list[Completion]]
 
@@ -70,7 +70,9 @@ class EvaluationRun:
             name=config.name,
             seed=config.generation.seed,
             overrides=(list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []),
-            config_fingerprint=assembly.config_fingerprint(config),
+            config_fingerprint=json_fingerprint(
+                [assembly.config_fingerprint(config), assembly.plain(config.generation)]
+            ),
         )
         self.recorder = RunRecorder(self.folder, self.record)
 

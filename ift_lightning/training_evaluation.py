@@ -96,7 +96,7 @@ class TrainingEvaluation:
             decoding=decoding,
             max_positions=engine.model.max_positions,
         )
-        with program_runner(config, rows.items) as sandbox:
+        with program_runner(config, rows.items, required=bool(config.evaluate)) as sandbox:
             if sandbox is not None:
                 record.environment["sandbox_level"] = str(sandbox.level)
             evaluator = Evaluator(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import shutil
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 from composing import compose_train
+from conftest import shared_data_folder
 from hydra import compose, initialize_config_dir
 from test_train import write_rows
 
@@ -277,6 +279,75 @@ def test_pieces_hold_back_what_may_vanish() -> None:
     texts = ["ab", "ab\n#", "ab\n# c", "ab"]  # the last one was cut at a stop string
     assert "".join(pieces(texts, 4)) == "ab"
     assert list(pieces(["a", "a\ufffd", "a写", "a写"], 0)) == ["a", "写"]
+
+
+def test_programs_that_cannot_be_contained_are_not_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ift_lightning import assembly
+    from ift_lightning.evaluating import program_runner
+    from ift_lightning.evaluation.items import item_of
+    from ift_lightning.types import InstructionRecord
+
+    def refuse(_: Any) -> Any:
+        raise UserError("nothing here contains a program")
+
+    monkeypatch.setattr(assembly, "build_sandbox", refuse)
+    config = compose_train()
+    runnable = [item_of(InstructionRecord("a", "i", "", "o", tests=("assert f()",)), "p")]
+    with program_runner(config, runnable, required=False) as sandbox:
+        assert sandbox is None
+    assert "not run: nothing here contains" in capsys.readouterr().out
+    with pytest.raises(UserError, match="nothing here"), program_runner(config, runnable):
+        pass
+    plain = [item_of(InstructionRecord("a", "i", "", "o"), "p")]
+    with program_runner(config, plain) as sandbox:
+        assert sandbox is None
+
+
+@pytest.mark.slow
+def test_drills_are_generated_run_and_scored_at_both_ends_of_training(tmp_path: Path) -> None:
+    from ift_lightning.finetuning import train
+
+    config = compose_train(
+        "data.num_train=32", "data.num_val=8", "data.num_test=16", "trainer.max_steps=2",
+        f"data.cache_dir={tmp_path}", "trainer.progress_bar=false", "logger=none",
+        run_dir=tmp_path / "run",
+    )  # fmt: skip
+    train(config)
+    record = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
+    assert record["environment"]["sandbox_level"]
+    details = record["audit"]["evaluation"]["details"]
+    for prefix in ("test", "before/test"):
+        assert 0 <= record["metrics"][f"{prefix}/pass@1"] <= 1
+        assert details[prefix]["execution"]["num_items"] == 13
+    assert record["audit"]["evaluation"]["excluded"] == {}
+    verdicts = [row["verdict"] for row in predictions_of(tmp_path / "run")]
+    assert len([verdict for verdict in verdicts if verdict is not None]) == 13
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("answer", "passed"), [("canonical_solution", 1.0), ("", 0.0)])
+def test_every_humaneval_reference_passes_and_no_empty_body_does(
+    answer: str, passed: float, tmp_path: Path
+) -> None:
+    data = shared_data_folder()
+    if data is None:
+        pytest.skip("HumanEval.jsonl.gz is not here")
+    with gzip.open(data / "HumanEval.jsonl.gz", "rt", encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    lines = [{"task_id": r["task_id"], "completion": r.get(answer, "    pass")} for r in rows]
+    given = tmp_path / "given.jsonl"
+    given.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    record = evaluated(
+        [f"predictions={given}", "data=humaneval", f"data.path={tmp_path / 'rows.jsonl'}"],
+        tmp_path / "run",
+    )
+    assert record["data"]["num_test"] == 164
+    assert record["audit"]["evaluation"]["excluded"] == {}
+    assert record["metrics"]["test/pass@1"] == passed
+    assert record["metrics"]["test/extraction_failures"] == 0.0
 
 
 @pytest.mark.slow
