@@ -129,6 +129,11 @@ def test_what_was_cut_off_is_never_made_to_look_whole() -> None:
         assert found.code == ""
 
 
+def test_branch_that_was_cut_off_is_not_dropped() -> None:
+    text = "if FAST:\n    def add(a, b):\n        return a\nelse:\n    def add(a, b):\n        ret"
+    assert status(text, is_cut_off=True) is Extracted.CUT_OFF
+
+
 def test_function_that_was_whole_before_the_cut_counts() -> None:
     for rest in ("def more(x):\n    retu", "print(add(1", "# and"):
         assert code(f"{FUNCTION}\n{rest}", is_cut_off=True) == FUNCTION
