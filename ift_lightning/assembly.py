@@ -18,6 +18,7 @@ from ift_lightning.config.schema import (
     BadRows,
     DataConfig,
     DataSource,
+    LoggerConfig,
     Overflow,
     SplitRule,
     TemplateConfig,
@@ -27,6 +28,7 @@ from ift_lightning.config.schema import (
 from ift_lightning.data.preparation import DataPreparation, RecordSource
 from ift_lightning.data.record_sources import (
     DefectDrillSource,
+    DocstringDrillSource,
     DrillSource,
     FileSource,
     HubSource,
@@ -50,6 +52,12 @@ from ift_lightning.templating.examples import ExampleBuilder
 from ift_lightning.templating.template import Template
 from ift_lightning.templating.weights import KeyTokens, LossWeights
 from ift_lightning.types import json_fingerprint
+
+_GENERATED: dict[DataSource, type[DrillSource]] = {
+    DataSource.drills: DrillSource,
+    DataSource.defect_drills: DefectDrillSource,
+    DataSource.docstring_drills: DocstringDrillSource,
+}
 
 EXAMPLE_FORMAT = 2
 """Counted up when the same config gives other tokens or weights, so that no cache outlives it."""
@@ -99,7 +107,9 @@ def resume_fingerprint(config: TrainConfig) -> str:
 
 def _what_is_trained(config: TrainConfig) -> dict[str, Any]:
     values: dict[str, Any] = plain(config)
-    for name in ("run_dir", "resume", "name", "logger", "measure_before", "evaluate", "generation"):
+    for name in ("run_dir", "resume", "name", "logger", "measure_before"):
+        values.pop(name)
+    for name in ("evaluate", "generation", "sandbox"):
         values.pop(name)
     for name in ("cache_dir", "num_workers", "max_new_tokens"):
         values["data"].pop(name)
@@ -137,8 +147,7 @@ def build_source(data: DataConfig) -> RecordSource:
         )
     wanted = {"train": data.num_train, "val": data.num_val, "test": data.num_test}
     sizes = {split: size or 0 for split, size in wanted.items()}
-    make = DrillSource if data.source is DataSource.drills else DefectDrillSource
-    return make(sizes, seed=data.drills_seed)
+    return _GENERATED[data.source](sizes, seed=data.drills_seed)
 
 
 def build_template(config: TemplateConfig) -> Template:
@@ -305,11 +314,10 @@ def instantiate(settings: dict[str, Any], option: str) -> Any:
         raise UserError(f"{option}: {target} cannot be made: {error}") from error
 
 
-def build_loggers(config: TrainConfig) -> list[Logger]:
+def build_loggers(config: LoggerConfig) -> list[Logger]:
     """Return the loggers of a run."""
     return [
-        instantiate(settings, f"logger.loggers.{name}")
-        for name, settings in config.logger.loggers.items()
+        instantiate(settings, f"logger.loggers.{name}") for name, settings in config.loggers.items()
     ]
 
 
@@ -336,24 +344,4 @@ def flat_hyperparameters(config: TrainConfig) -> dict[str, Any]:
         "global_batch_size": config.trainer.global_batch_size,
         "max_seq_length": config.data.max_seq_length,
         "peft_config": json.dumps(plain(config.peft.config), sort_keys=True),
-    }
-
-
-def build_sandbox(config: TrainConfig) -> Any:
-    from ift_lightning.evaluation.sandbox import Sandbox
-
-    return Sandbox()
-
-
-def scoring_options(config: TrainConfig, items: Any) -> dict[str, Any]:
-    from ift_lightning import metrics
-    from ift_lightning.evaluation.scoring import TextMetric
-
-    return {
-        "metrics": [
-            TextMetric("bleu", metrics.bleu),
-            TextMetric("exact_match", metrics.exact_match),
-        ],
-        "pass_at_k": metrics.pass_at_k,
-        "ks": (1, 10),
     }

@@ -31,6 +31,7 @@ from ift_lightning.evaluation.predictions import write_predictions
 from ift_lightning.evaluation.scoring import Evaluation, RunPrograms, broken_references, score
 from ift_lightning.evaluation.transformers_engine import TransformersEngine
 from ift_lightning.modeling.loading import tokenizer_fingerprint
+from ift_lightning.scorers import build_sandbox, text_metrics
 from ift_lightning.types import InstructionRecord, RejectedRow, json_fingerprint
 
 _MOST_ROWS = 1000
@@ -240,7 +241,7 @@ class Evaluator:
             completions,
             run=self.run,
             excluded=self.excluded,
-            **assembly.scoring_options(self.config, self.rows.items),
+            metrics=text_metrics(),
         )
 
 
@@ -330,7 +331,7 @@ def program_runner(
     with ExitStack() as stack:
         sandbox = None
         try:
-            sandbox = stack.enter_context(assembly.build_sandbox(config))
+            sandbox = stack.enter_context(build_sandbox(config.sandbox))
         except UserError as error:
             if required:
                 raise

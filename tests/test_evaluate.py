@@ -98,7 +98,7 @@ def predictions_of(folder: Path, name: str = "predictions.jsonl") -> list[dict[s
 
 def test_training_ends_with_answers_of_both_models(trained: Path) -> None:
     record = json.loads((trained / "run.json").read_text(encoding="utf-8"))
-    for name in ("bleu", "extraction_failures", "cut_off"):
+    for name in ("exact_match", "extraction_failures", "cut_off"):
         assert f"test/{name}" in record["metrics"]
         assert f"before/test/{name}" in record["metrics"]
     after, before = predictions_of(trained), predictions_of(trained, "predictions_before.jsonl")
@@ -161,7 +161,7 @@ def test_answers_from_a_file_are_scored_without_a_model(
     )
     broken = [*options, "model.path=/nowhere", f"predictions={given}"]
     record = evaluated(broken, folder / "scored")
-    assert record["metrics"]["test/bleu"] == pytest.approx(100.0)
+    assert record["metrics"]["test/exact_match"] == 1.0
     assert record["metrics"]["test/extraction_failures"] == 0.0
     given.write_text(json.dumps({"id": "unknown", "completion": "x"}) + "\n")
     with pytest.raises(UserError, match="do not match the rows"):
@@ -284,7 +284,7 @@ def test_pieces_hold_back_what_may_vanish() -> None:
 def test_programs_that_cannot_be_contained_are_not_run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from ift_lightning import assembly
+    from ift_lightning import evaluating
     from ift_lightning.evaluating import program_runner
     from ift_lightning.evaluation.items import item_of
     from ift_lightning.types import InstructionRecord
@@ -292,7 +292,7 @@ def test_programs_that_cannot_be_contained_are_not_run(
     def refuse(_: Any) -> Any:
         raise UserError("nothing here contains a program")
 
-    monkeypatch.setattr(assembly, "build_sandbox", refuse)
+    monkeypatch.setattr(evaluating, "build_sandbox", refuse)
     config = compose_train()
     runnable = [item_of(InstructionRecord("a", "i", "", "o", tests=("assert f()",)), "p")]
     with program_runner(config, runnable, required=False) as sandbox:
@@ -360,7 +360,7 @@ def test_commands_from_the_shell(trained: Path, folder: Path) -> None:
 
     result = run("ift_lightning.evaluate", f"run={trained}", "num_shown=1")
     assert result.returncode == 0, result.stderr
-    assert "test/bleu" in result.stdout
+    assert "test/exact_match" in result.stdout
     result = run("ift_lightning.predict", f"run={trained}", "prompt=hello")
     assert result.returncode == 0, result.stderr
     assert not (folder / "predict.log").exists()

@@ -4,18 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from ift_lightning.errors import UserError
 from ift_lightning.evaluation.extraction import Extracted, extract_answer
 from ift_lightning.evaluation.generation import Completion, FinishReason
 from ift_lightning.evaluation.items import EvaluationItem
+from ift_lightning.evaluation.plain_scores import pass_at_k
 from ift_lightning.evaluation.predictions import Prediction
 from ift_lightning.evaluation.sandbox import Outcome, Program, Verdict
-from ift_lightning.metrics import MetricResult
 
 RunPrograms = Callable[[Sequence[Program]], Iterable[Outcome]]
 """Runs programs and yields their outcomes; a sandbox's ``run``."""
+
+
+class MetricOutcome(Protocol):
+    """What a metric of texts gives."""
+
+    @property
+    def corpus(self) -> Mapping[str, float]: ...
+
+    @property
+    def per_item(self) -> Mapping[str, Sequence[Any]]: ...
+
+    @property
+    def details(self) -> Mapping[str, Any]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +41,7 @@ class TextMetric:
     """
 
     name: str
-    function: Callable[..., MetricResult]
+    function: Callable[..., MetricOutcome]
     options: Mapping[str, Any] = field(default_factory=dict)
     needs_language: bool = False
 
@@ -77,8 +90,7 @@ def score(
     *,
     run: RunPrograms | None,
     metrics: Sequence[TextMetric],
-    pass_at_k: Callable[[int, int, int], float],
-    ks: Sequence[int] = (1,),
+    ks: Sequence[int] = (1, 10),
     excluded: Mapping[str, str] | None = None,
 ) -> Evaluation:
     """Extract, run and score answers.
@@ -88,7 +100,6 @@ def score(
         completions: Row id to its samples; each row has as many.
         run: Runs programs; None where no code may be run, so that rows with tests get no verdict.
         metrics: Of texts.
-        pass_at_k: Maps (samples, correct samples, k) to the estimate.
         ks: Values of k; those above the number of samples are left out, unless all are.
         excluded: Rows that are left out of the scores, with the reason.
     """
@@ -113,7 +124,7 @@ def score(
             f"{next(iter(left_out.values()), 'there are none')}"
         )
     if run is not None:
-        _run_all(result, scored, run, pass_at_k, ks)
+        _run_all(result, scored, run, ks)
     _count_extractions(result, scored)
     for metric in metrics:
         _apply(metric, scored, result)
@@ -124,7 +135,6 @@ def _run_all(
     result: Evaluation,
     scored: Sequence[Prediction],
     run: RunPrograms,
-    pass_at_k: Callable[[int, int, int], float],
     ks: Sequence[int],
 ) -> None:
     runnable = [prediction for prediction in scored if prediction.item.is_runnable]
