@@ -109,7 +109,7 @@ def _what_is_trained(config: TrainConfig) -> dict[str, Any]:
     values: dict[str, Any] = plain(config)
     for name in ("run_dir", "resume", "name", "logger", "measure_before"):
         values.pop(name)
-    for name in ("evaluate", "generation", "sandbox"):
+    for name in ("evaluate", "generation", "sandbox", "metrics"):
         values.pop(name)
     for name in ("cache_dir", "num_workers", "max_new_tokens"):
         values["data"].pop(name)

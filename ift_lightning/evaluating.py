@@ -241,7 +241,9 @@ class Evaluator:
             completions,
             run=self.run,
             excluded=self.excluded,
-            metrics=text_metrics(),
+            metrics=text_metrics(self.config.metrics),
+            ks=self.config.metrics.ks,
+            judgements=self.config.metrics.judgements,
         )
 
 

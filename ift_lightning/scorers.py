@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from ift_lightning.config.metrics_schema import MetricsConfig
 from ift_lightning.config.sandbox_schema import SandboxConfig, SandboxLevel
-from ift_lightning.evaluation.plain_scores import exact_match
 from ift_lightning.evaluation.sandbox import Level, Sandbox, SandboxLimits
 from ift_lightning.evaluation.scoring import TextMetric
+from ift_lightning.metrics import get_metric
 
 
 def build_sandbox(config: SandboxConfig) -> Sandbox:
@@ -23,6 +24,21 @@ def build_sandbox(config: SandboxConfig) -> Sandbox:
     return Sandbox(limits, level, config.num_workers, config.allow_weak)
 
 
-def text_metrics() -> list[TextMetric]:
-    """Return the metrics that compare answers with references."""
-    return [TextMetric("exact_match", exact_match)]
+def text_metrics(config: MetricsConfig) -> list[TextMetric]:
+    """Return the metrics that compare answers with references.
+
+    Raises:
+        UserError: There is no metric of a name.
+    """
+    options = {"bleu": {"tokenize": config.bleu_tokenizer}}
+    found = [get_metric(name) for name in config.texts]
+    return [
+        TextMetric(
+            item.name,
+            item.function,
+            options.get(item.name, {}),
+            item.needs_language,
+            config.default_language,
+        )
+        for item in found
+    ]

@@ -17,6 +17,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from ift_lightning.config.generation_schema import GenerationConfig
+from ift_lightning.config.metrics_schema import MetricsConfig
 from ift_lightning.config.sandbox_schema import SandboxConfig
 
 
@@ -334,6 +335,7 @@ class TrainConfig:
     strategy: StrategyConfig = MISSING
     generation: GenerationConfig = MISSING
     sandbox: SandboxConfig = MISSING
+    metrics: MetricsConfig = MISSING
     audit: AuditConfig = field(default_factory=AuditConfig)
 
 

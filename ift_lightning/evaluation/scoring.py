@@ -4,31 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from ift_lightning.errors import UserError
 from ift_lightning.evaluation.extraction import Extracted, extract_answer
 from ift_lightning.evaluation.generation import Completion, FinishReason
 from ift_lightning.evaluation.items import EvaluationItem
-from ift_lightning.evaluation.plain_scores import pass_at_k
 from ift_lightning.evaluation.predictions import Prediction
 from ift_lightning.evaluation.sandbox import Outcome, Program, Verdict
+from ift_lightning.metrics import (
+    MetricResult,
+    codebleu_language,
+    judgement_accuracy,
+    parse_judgement,
+    pass_at_k,
+)
 
 RunPrograms = Callable[[Sequence[Program]], Iterable[Outcome]]
 """Runs programs and yields their outcomes; a sandbox's ``run``."""
-
-
-class MetricOutcome(Protocol):
-    """What a metric of texts gives."""
-
-    @property
-    def corpus(self) -> Mapping[str, float]: ...
-
-    @property
-    def per_item(self) -> Mapping[str, Sequence[Any]]: ...
-
-    @property
-    def details(self) -> Mapping[str, Any]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +30,15 @@ class TextMetric:
 
     Args:
         function: Maps predictions and references to a result.
-        needs_language: Whether it is computed per language, for rows that name one.
+        needs_language: Whether it is computed per language; rows of other languages have none.
+        default_language: Of rows that name none; empty to leave them out.
     """
 
     name: str
-    function: Callable[..., MetricOutcome]
+    function: Callable[..., MetricResult]
     options: Mapping[str, Any] = field(default_factory=dict)
     needs_language: bool = False
+    default_language: str = ""
 
 
 @dataclass(slots=True)
@@ -91,6 +86,7 @@ def score(
     run: RunPrograms | None,
     metrics: Sequence[TextMetric],
     ks: Sequence[int] = (1, 10),
+    judgements: bool = False,
     excluded: Mapping[str, str] | None = None,
 ) -> Evaluation:
     """Extract, run and score answers.
@@ -100,6 +96,7 @@ def score(
         completions: Row id to its samples; each row has as many.
         run: Runs programs; None where no code may be run, so that rows with tests get no verdict.
         metrics: Of texts.
+        judgements: Whether judgements are scored, where references state one.
         ks: Values of k; those above the number of samples are left out, unless all are.
         excluded: Rows that are left out of the scores, with the reason.
     """
@@ -128,6 +125,8 @@ def score(
     _count_extractions(result, scored)
     for metric in metrics:
         _apply(metric, scored, result)
+    if judgements:
+        _score_judgements(result, scored)
     return result
 
 
@@ -210,6 +209,21 @@ def _count_extractions(result: Evaluation, scored: Sequence[Prediction]) -> None
     result.details["num_tokens"] = sum(p.completion.num_tokens for p in scored)
 
 
+def _score_judgements(result: Evaluation, scored: Sequence[Prediction]) -> None:
+    judged = [p for p in scored if parse_judgement(p.item.reference) is not None]
+    if not judged:
+        return
+    outcome = judgement_accuracy(
+        [answer_text(prediction) for prediction in judged],
+        [prediction.item.reference for prediction in judged],
+        [prediction.item.subtype for prediction in judged],
+    )
+    result.metrics |= outcome.corpus
+    result.details["judgement"] = outcome.details
+    for prediction, value in zip(judged, outcome.per_item["accuracy"], strict=True):
+        prediction.metrics["accuracy"] = value
+
+
 def answer_text(prediction: Prediction) -> str:
     """Return what is compared with the reference: the answer as it was written.
 
@@ -245,8 +259,9 @@ def _parts(
         return
     by_language: dict[str, list[Prediction]] = {}
     for prediction in scored:
-        if prediction.item.language:
-            by_language.setdefault(prediction.item.language, []).append(prediction)
+        language = codebleu_language(prediction.item.language or metric.default_language)
+        if language is not None:
+            by_language.setdefault(language, []).append(prediction)
     yield from by_language.items()
 
 

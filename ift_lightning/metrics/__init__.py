@@ -5,7 +5,7 @@ Importing this package loads none of the libraries that the metrics are computed
 
 from __future__ import annotations
 
-from ift_lightning.metrics.codebleu import CODEBLEU_LANGUAGES, codebleu
+from ift_lightning.metrics.codebleu import CODEBLEU_LANGUAGES, codebleu, codebleu_language
 from ift_lightning.metrics.judgement import judgement_accuracy, parse_judgement
 from ift_lightning.metrics.losses import LossSum, perplexity
 from ift_lightning.metrics.outcomes import pass_at_k, share, wilson_interval
@@ -21,6 +21,7 @@ __all__ = [
     "bleu",
     "chrf",
     "codebleu",
+    "codebleu_language",
     "exact_match",
     "get_metric",
     "judgement_accuracy",

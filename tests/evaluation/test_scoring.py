@@ -11,9 +11,9 @@ from ift_lightning.errors import UserError
 from ift_lightning.evaluation.display import exclusions, sample_answers, score_table
 from ift_lightning.evaluation.generation import Completion, FinishReason
 from ift_lightning.evaluation.items import EvaluationItem, item_of
-from ift_lightning.evaluation.plain_scores import Scores, exact_match, pass_at_k
 from ift_lightning.evaluation.sandbox import Outcome, Program, Verdict
 from ift_lightning.evaluation.scoring import Evaluation, TextMetric, broken_references, score
+from ift_lightning.metrics import MetricResult
 from ift_lightning.types import InstructionRecord
 
 TESTS = ({"args": [1], "expected": 2},)
@@ -55,9 +55,9 @@ def outcome(program: Program, verdict: Verdict, *, executed: bool = True) -> Out
     )
 
 
-def lengths(predictions: Sequence[str], references: Sequence[str], **options: Any) -> Scores:
+def lengths(predictions: Sequence[str], references: Sequence[str], **options: Any) -> MetricResult:
     values = [float(len(text)) for text in predictions]
-    return Scores(
+    return MetricResult(
         corpus={"length": sum(values)}, per_item={"length": values}, details={"options": options}
     )
 
@@ -144,9 +144,9 @@ def test_body_is_compared_as_a_body_and_run_as_a_program() -> None:
     record = InstructionRecord("he", stub, "", "    return x + 1\n", entry_point="f", tests=TESTS)
     seen: list[Any] = []
 
-    def compare(predictions: Sequence[str], references: Sequence[str], **_: Any) -> Scores:
+    def compare(predictions: Sequence[str], references: Sequence[str], **_: Any) -> MetricResult:
         seen.extend(zip(predictions, references, strict=True))
-        return Scores(corpus={}, per_item={}, details={})
+        return MetricResult(corpus={}, per_item={}, details={})
 
     result = scored(
         [item_of(record, stub)], {"he": ["    return x + 1"]}, metrics=[TextMetric("x", compare)]
@@ -200,23 +200,3 @@ def test_table_has_before_and_after() -> None:
     assert table.splitlines()[0].split() == ["before", "after"]
     assert table.splitlines()[1].split() == ["test/pass@1", "0.1500", "0.9000"]
     assert len(table.splitlines()) == 2
-
-
-@pytest.mark.parametrize(
-    ("num_samples", "num_correct", "k", "expected"),
-    [(5, 1, 2, 0.4), (20, 7, 5, 0.91698916), (4, 0, 4, 0.0), (4, 1, 4, 1.0), (10, 10, 1, 1.0)],
-)
-def test_pass_at_k(num_samples: int, num_correct: int, k: int, expected: float) -> None:
-    assert pass_at_k(num_samples, num_correct, k) == pytest.approx(expected, abs=1e-8)
-
-
-def test_pass_at_k_of_more_than_there_are_is_refused() -> None:
-    for wrong in ((4, 0, 5), (4, 5, 1), (4, 1, 0)):
-        with pytest.raises(ValueError, match="samples"):
-            pass_at_k(*wrong)
-
-
-def test_exact_match() -> None:
-    scores = exact_match(["a \n", "b", " c"], ["a", "B", "c"])
-    assert scores.per_item["exact_match"] == [1.0, 0.0, 1.0]
-    assert scores.corpus["exact_match"] == pytest.approx(2 / 3)

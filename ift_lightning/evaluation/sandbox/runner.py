@@ -17,6 +17,9 @@ from ift_lightning.evaluation.sandbox.outcomes import Outcome, Program, SandboxL
 from ift_lightning.evaluation.sandbox.probe import find_leaks
 from ift_lightning.evaluation.sandbox.worker import Worker, WorkerError, remove_leftovers
 
+_NUM_ATTEMPTS = 2
+"""At starting a level: on a busy machine, the first may run out of time."""
+
 _LOG = logging.getLogger(__name__)
 
 
@@ -89,11 +92,7 @@ class Sandbox:
                 self.refused[level] = "it contains nothing that is hostile"
                 continue
             worker = Worker(level, self.limits, self._starter)
-            try:
-                worker.start()
-                leaks = find_leaks(worker)
-            except WorkerError as error:
-                leaks = [str(error)]
+            leaks = self._try_out(worker)
             # Limits alone are what somebody has asked for: that they leak is known.
             if not leaks or level is Level.RLIMITS:
                 self.level = level
@@ -107,6 +106,19 @@ class Sandbox:
             f"{reasons}\nInstall bubblewrap, or, for code that you trust, set "
             "sandbox.allow_weak=true"
         )
+
+    @staticmethod
+    def _try_out(worker: Worker) -> list[str]:
+        """Return why a level cannot be trusted here; empty where it can."""
+        reason = ""
+        for _ in range(_NUM_ATTEMPTS):
+            try:
+                worker.start()
+                return find_leaks(worker)
+            except WorkerError as error:
+                worker.stop()
+                reason = str(error)
+        return [reason]
 
     def run(self, programs: Iterable[Program]) -> Iterator[Outcome]:
         """Run programs side by side, and yield their outcomes in order.
