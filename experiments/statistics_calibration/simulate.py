@@ -13,10 +13,11 @@ import numpy as np
 from scipy.special import expit
 from scipy.stats import binomtest
 
+from ift_lightning.metrics.outcomes import wilson_interval
 from ift_lightning.reporting.scores import FloatArray
 from ift_lightning.reporting.statistics.bootstrap import ProblemBootstrap
 from ift_lightning.reporting.statistics.differences import Difference, paired_difference
-from ift_lightning.reporting.statistics.significance import pass_table, wilson_interval
+from ift_lightning.reporting.statistics.significance import pass_table
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ift_lightning.metrics.outcomes import wilson_interval
 from ift_lightning.reporting.scores import FloatArray, ScoreInfo, ScoreMatrix
 from ift_lightning.reporting.statistics.bootstrap import ProblemBootstrap, percentile_interval
 from ift_lightning.reporting.statistics.differences import Difference, paired_difference
@@ -19,7 +20,6 @@ from ift_lightning.reporting.statistics.significance import (
     holm,
     pass_table,
     welch,
-    wilson_interval,
 )
 
 

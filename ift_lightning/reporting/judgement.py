@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ift_lightning.metrics.judgement import parse_judgement
+from ift_lightning.metrics.outcomes import wilson_interval
 from ift_lightning.reporting.predictions import Answer, Predictions
-from ift_lightning.reporting.statistics.significance import wilson_interval
 
 INVALID = "(no judgement)"
-
-_JUDGEMENT = re.compile(r"判断\s*[:：]\s*([^\s，。,.;；]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +38,7 @@ class JudgementResult:
         overall: All answers.
         by_subtype: In the order of the file.
         by_class: By the class that would have been right.
-        invalid: Answers without a judgement; they count as wrong.
+        invalid: Answers without a judgement, or with one that no reference has; they are wrong.
         majority: Right answers of always judging for the more frequent class.
         answers: Each with the right class, the predicted class, and whether they agree.
     """
@@ -54,16 +52,10 @@ class JudgementResult:
     answers: tuple[tuple[Answer, str, str, bool], ...]
 
 
-def judgement_of(text: str) -> str | None:
-    """Return the word after "判断:" (half-width or full-width colon); None where there is none."""
-    found = _JUDGEMENT.search(text)
-    return found.group(1) if found else None
-
-
 def is_judgement(predictions: Predictions) -> bool:
     """Whether the reference answers judge."""
     return bool(predictions.answers) and all(
-        judgement_of(answer.reference) is not None for answer in predictions.answers
+        parse_judgement(answer.reference) is not None for answer in predictions.answers
     )
 
 
@@ -77,11 +69,13 @@ def judge(model: str, runs: Sequence[Predictions]) -> JudgementResult:
         model: Name to show.
         runs: Predictions whose references judge; the first is used.
     """
+    known = {parse_judgement(answer.reference) for answer in runs[0].answers}
     answers = []
     for answers_of_problem in runs[0].by_problem.values():
         answer = answers_of_problem[0]
-        expected = judgement_of(answer.reference) or ""
-        given = judgement_of(answer.completion) or INVALID
+        expected = parse_judgement(answer.reference) or ""
+        given = parse_judgement(answer.completion)
+        given = given if given is not None and given in known else INVALID
         recorded = answer.scores.get("accuracy")
         is_right = given == expected if recorded is None else recorded == 1.0
         answers.append((answer, expected, given, is_right))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import comb
 
 import numpy as np
 import numpy.typing as npt
 
-from ift_lightning.reporting.predictions import Answer, Predictions
+from ift_lightning.metrics.outcomes import pass_at_k
+from ift_lightning.reporting.predictions import Predictions
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -134,11 +134,9 @@ def _by_problem(predictions: Predictions, info: ScoreInfo) -> dict[str, float]:
     for problem, answers in predictions.by_problem.items():
         scores = [a.scores[info.item_name] for a in answers if info.item_name in a.scores]
         if len(scores) == len(answers) and len(scores) >= k:
-            found[problem] = sum(scores) / len(scores) if k == 1 else _pass_at_k(answers, k)
+            found[problem] = (
+                sum(scores) / len(scores)
+                if k == 1
+                else pass_at_k(len(scores), sum(score == 1.0 for score in scores), k)
+            )
     return found
-
-
-def _pass_at_k(answers: Sequence[Answer], k: int) -> float:
-    """Return the unbiased estimate 1 - C(n - c, k) / C(n, k) (Chen et al. 2021, equation 1)."""
-    num_right = sum(answer.scores["pass"] == 1.0 for answer in answers)
-    return 1 - comb(len(answers) - num_right, k) / comb(len(answers), k)

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.proportion import proportion_confint, proportion_effectsize
+from statsmodels.stats.proportion import proportion_effectsize
 
 from ift_lightning.reporting.statistics.bootstrap import FloatArray
 
@@ -51,17 +51,6 @@ def pass_table(first: FloatArray, second: FloatArray) -> PassTable:
     return PassTable(
         int(np.sum(a & b)), int(np.sum(a & ~b)), int(np.sum(~a & b)), int(np.sum(~a & ~b))
     )
-
-
-def wilson_interval(num_right: int, num: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the Wilson score interval of a share.
-
-    Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953; as computed by statsmodels.
-    """
-    if not num:
-        return 0.0, 1.0
-    low, high = proportion_confint(num_right, num, alpha=1 - confidence, method="wilson")
-    return float(low), float(high)
 
 
 def holm(p_values: Sequence[float], alpha: float = 0.05) -> list[float]:
