@@ -98,7 +98,7 @@ def analyse(
         metric: Main score ("pass@1"); None for the first of a fixed order that all arms have.
         baseline: Arm that all others are compared with; None for all pairs.
         num_resamples: Of the bootstrap.
-        num_samples: Answers that are shown side by side.
+        num_samples: Answers of an arm that are shown side by side; fewer where there are many arms.
 
     Raises:
         UserError: There is no arm, or no such score, or no such baseline.
@@ -111,8 +111,10 @@ def analyse(
         raise UserError(f"baseline={baseline} is no arm. {suggest(baseline, names)}")
     lacking: dict[str, list[str]] = {}
     tables = _tables(arms, lacking, baseline=baseline, num_resamples=num_resamples)
+    # Many arms share the space that answers side by side take.
+    shown = num_samples if len(arms) <= 3 else max(1, 2 * num_samples // len(arms))
     before_after = tuple(
-        item for arm in arms if (item := _before_after(arm, num_resamples, num_samples)) is not None
+        item for arm in arms if (item := _before_after(arm, num_resamples, shown)) is not None
     )
     ordered = _main_first(tables, metric)
     return Analysis(
