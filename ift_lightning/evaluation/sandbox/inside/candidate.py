@@ -1,0 +1,108 @@
+"""The process that runs the code under test; it knows inputs, and no expected value."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+from . import wire
+
+_MAX_MESSAGE = 300
+
+
+def describe(error: BaseException) -> dict[str, Any]:
+    """Return the type, the built-in ancestors and the bounded message of an exception."""
+    kinds = [kind.__name__[:100] for kind in type(error).__mro__]
+    try:
+        message = str(error)[:_MAX_MESSAGE]
+    except BaseException:
+        message = ""
+    return {"type": kinds[0], "kinds": kinds[:10], "message": message}
+
+
+class CodeUnderTest:
+    """A namespace that a program was executed in."""
+
+    def __init__(self) -> None:
+        module = types.ModuleType("candidate")
+        # dataclasses, pickle and typing look their module up by name.
+        sys.modules["candidate"] = module
+        self.namespace = module.__dict__
+
+    def load(self, source: str) -> None:
+        exec(compile(source, "candidate.py", "exec", dont_inherit=True), self.namespace)
+
+    def call(self, name: str, arguments: list[Any], keywords: dict[str, Any]) -> Any:
+        if name not in self.namespace:
+            raise NameError(f"the code defines no {name!r}")
+        return self.namespace[name](*arguments, **keywords)
+
+
+def run(
+    request: dict[str, Any],
+    results: int,
+    max_output_bytes: int,
+    judge: tuple[int, int] | None,
+) -> None:
+    """Load a program, make the calls of its tests, then serve the judge, if there is one.
+
+    Args:
+        request: ``code``, and ``steps``: per test a list of (name, arguments, keywords).
+        results: Descriptor that one frame per test goes to.
+        max_output_bytes: Of the frame of one test.
+        judge: Descriptors to read the judge's questions from, and to answer them on.
+    """
+    # Bound now: whatever the program replaces later, its results still arrive as they are.
+    dumps, write_all, frame = json.dumps, wire.write_all, wire.frame
+
+    def send(message: Any) -> None:
+        payload = dumps(message, separators=(",", ":")).encode("ascii")
+        if len(payload) > max_output_bytes:
+            text = f"the result takes more than {max_output_bytes} bytes"
+            error = {"type": "OutputLimit", "kinds": [], "message": text}
+            payload = dumps({"raised": error}).encode("ascii")
+        write_all(results, frame(payload))
+
+    attempt = _make_attempt(send)
+    send({"ready": True})
+    random.seed(0)
+    program = CodeUnderTest()
+    if not attempt(lambda: program.load(request["code"])):
+        return
+    for calls in request["steps"]:
+        attempt(lambda calls=calls: [_call(program, call) for call in calls])
+    if judge is not None:
+        from . import remote
+
+        remote.serve(program, *judge)
+
+
+def _call(program: CodeUnderTest, call: list[Any]) -> Any:
+    name, arguments, keywords = call
+    fresh_keywords = {key: wire.decode(value) for key, value in keywords.items()}
+    value = program.call(name, [wire.decode(value) for value in arguments], fresh_keywords)
+    return wire.encode(value)
+
+
+def _make_attempt(send: Callable[[Any], None]) -> Callable[[Callable[[], Any]], bool]:
+    def attempt(action: Callable[[], Any]) -> bool:
+        """Send the action's value, or what it raised; return whether it raised nothing."""
+        try:
+            send({"value": action()})
+            return True
+        except BaseException as error:  # SystemExit and MemoryError are results, too
+            raised = describe(error)
+        send({"raised": raised})
+        return False
+
+    return attempt
+
+
+def leave() -> None:
+    """End the process without running anything that the program left behind."""
+    os._exit(0)
