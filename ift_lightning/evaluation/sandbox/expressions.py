@@ -156,7 +156,7 @@ class Expression:
         self._position: dict[ast.Call, int] = {}
         self._collect(node)
 
-    def _collect(self, node: ast.AST) -> None:
+    def _collect(self, node: ast.expr) -> None:
         """Find the calls, in the order in which Python would make them, and refuse the rest."""
         if isinstance(node, ast.Call) and (name := self._called(node)) is not None:
             if any(isinstance(argument, ast.Starred) for argument in node.args):
@@ -171,7 +171,7 @@ class Expression:
             return
         if not self._is_known(node):
             raise NotDataError(type(node).__name__)
-        children: list[ast.AST] = []
+        children: list[ast.expr] = []
         if isinstance(node, ast.Call):
             children = [*node.args, *(keyword.value for keyword in node.keywords)]
         elif not isinstance(node, ast.Attribute):
@@ -257,8 +257,8 @@ class Expression:
             case ast.Set():
                 return set(map(of, node.elts))
             case ast.Dict():
-                keys = (of(key) for key in node.keys if key is not None)
-                return dict(zip(keys, map(of, node.values), strict=True))
+                names = (of(key) for key in node.keys if key is not None)
+                return dict(zip(names, map(of, node.values), strict=True))
             case ast.UnaryOp():
                 return _UNARY[type(node.op)](of(node.operand))
             case ast.BinOp():

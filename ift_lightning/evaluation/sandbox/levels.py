@@ -54,8 +54,8 @@ def is_privileged() -> bool:
 
 def _unprivileged_uid(worker: int) -> int | None:
     """Return a user that exists nowhere else, or None where root may not become another."""
-    with open("/proc/self/uid_map", encoding="ascii") as file:
-        ranges = [tuple(map(int, line.split())) for line in file]
+    lines = Path("/proc/self/uid_map").read_text(encoding="ascii").splitlines()
+    ranges = [tuple(map(int, line.split())) for line in lines]
     start, _, count = max(ranges, key=lambda entry: entry[2])
     if count < 1 << 10:
         return None
@@ -67,9 +67,9 @@ def _unprivileged_uid(worker: int) -> int | None:
 
 def _is_world_readable(folders: tuple[str, ...]) -> bool:
     return all(
-        os.stat(path).st_mode & 0o001
-        for folder in folders
-        for path in (folder, *map(str, Path(folder).parents))
+        path.stat().st_mode & 0o001
+        for folder in map(Path, folders)
+        for path in (folder, *folder.parents)
     )
 
 
@@ -128,9 +128,9 @@ def _bubblewrap(folders: tuple[str, ...], *, privileged: bool) -> tuple[str, ...
         inner = str(root.INNER_UID)
         options += ["--unshare-user", "--uid", inner, "--gid", inner, "--cap-add", "ALL"]
     for path in root.SYSTEM_FOLDERS:
-        if os.path.islink(path):
-            options += ["--symlink", os.readlink(path), path]
-        elif os.path.isdir(path):
+        if Path(path).is_symlink():
+            options += ["--symlink", str(Path(path).readlink()), path]
+        elif Path(path).is_dir():
             options += ["--ro-bind", path, path]
     for folder in ("/etc", "/dev", "/dev/shm", "/tmp"):
         options += ["--dir", folder]

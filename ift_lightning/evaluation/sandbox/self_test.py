@@ -139,9 +139,7 @@ def _attempt(
     leaks = {
         "a program reached the network": connected or _was_reached(listener),
         "a program read a file of ours": text is not None or environment is not None,
-        "a program wrote a file of ours": any(
-            os.path.exists(os.path.join(target, name)) for target in targets
-        )
+        "a program wrote a file of ours": any(Path(target, name).exists() for target in targets)
         or written[0]
         or any(written[2:]),
         "a program could send us a signal": signalled,

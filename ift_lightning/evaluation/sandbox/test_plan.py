@@ -111,7 +111,10 @@ def _from_item(item: Any, where: str, program: Program) -> list[Test]:
         raise UserError(f"{where}: 'args' has to be a list, and 'kwargs' a mapping: {short(item)}")
     if not program.entry_point:
         raise UserError(f"{where}: the program has no entry_point, so there is nothing to call")
-    return [CallTest(Call(program.entry_point, tuple(args), dict(kwargs)), item["expected"])]
+    call = Call(program.entry_point, tuple(args), dict(kwargs))
+    if not _is_sendable(call):
+        raise UserError(f"{where}: arguments have to be plain data: {short(item)}")
+    return [CallTest(call, item["expected"])]
 
 
 def _from_source(source: str, program: Program) -> list[Test]:
@@ -119,7 +122,7 @@ def _from_source(source: str, program: Program) -> list[Test]:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise UserError(f"Program '{program.id}': its tests do not parse: {error}") from error
-    check = next((node for node in tree.body if _is_check(node)), None)
+    check = next((node for node in map(_as_check, tree.body) if node is not None), None)
     try:
         if check is None:
             return _from_statements(tree.body, _aliases(program, "candidate"))
@@ -138,8 +141,11 @@ def _aliases(program: Program, parameter: str) -> dict[str, str]:
     return {parameter: entry_point, entry_point: entry_point} if entry_point else {}
 
 
-def _is_check(node: ast.stmt) -> bool:
-    return isinstance(node, ast.FunctionDef) and node.name == _CHECK and len(node.args.args) == 1
+def _as_check(node: ast.stmt) -> ast.FunctionDef | None:
+    """Return ``node`` where it defines a ``check`` of one parameter."""
+    if isinstance(node, ast.FunctionDef) and node.name == _CHECK and len(node.args.args) == 1:
+        return node
+    return None
 
 
 def _is_call_of_check(node: ast.stmt) -> bool:
@@ -173,15 +179,22 @@ def _from_statements(statements: Sequence[ast.stmt], aliases: dict[str, str]) ->
             raise NotDataError(type(node).__name__)
         expression = Expression(node.test, aliases)
         if expression.calls:
-            _check_sendable(expression.calls)
+            if not all(map(_is_sendable, expression.calls)):
+                raise NotDataError("an argument that is no data")
             tests.append(AssertTest(expression))
         elif not expression.value((), 0.0):
             raise NotDataError("an assertion that never holds")
     return tests
 
 
-def _check_sendable(calls: Sequence[Call]) -> None:
-    for call in calls:
-        text = repr([encode(list(call.args)), encode(dict(call.kwargs))])
-        if "{'o':" in text:  # a type, such as ``f(int)``
-            raise NotDataError("an argument that is no data")
+def _is_sendable(call: Call) -> bool:
+    """Whether the arguments are plain data; a type, as in ``f(int)``, is none."""
+
+    def refuse(value: Any) -> Any:
+        raise NotDataError(type(value).__name__)
+
+    try:
+        encode([*call.args, dict(call.kwargs)], refuse)
+    except NotDataError:
+        return False
+    return True

@@ -90,7 +90,7 @@ class Worker:
 
     def start(self) -> None:
         """Start the interpreter and wait until it is warm. WorkerError where it does not."""
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop()
         try:
             self._process = subprocess.Popen(
                 self.launch.command,

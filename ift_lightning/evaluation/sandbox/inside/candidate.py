@@ -8,6 +8,7 @@ import random
 import sys
 import types
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from . import wire
@@ -75,18 +76,21 @@ def run(
     if not attempt(lambda: program.load(request["code"])):
         return
     for calls in request["steps"]:
-        attempt(lambda calls=calls: [_call(program, call) for call in calls])
+        attempt(partial(_make_calls, program, calls))
     if judge is not None:
         from . import remote
 
         remote.serve(program, *judge)
 
 
-def _call(program: CodeUnderTest, call: list[Any]) -> Any:
-    name, arguments, keywords = call
-    fresh_keywords = {key: wire.decode(value) for key, value in keywords.items()}
-    value = program.call(name, [wire.decode(value) for value in arguments], fresh_keywords)
-    return wire.encode(value)
+def _make_calls(program: CodeUnderTest, calls: list[list[Any]]) -> list[Any]:
+    """Return the encoded value of each call; every call gets arguments of its own."""
+    values = []
+    for name, arguments, keywords in calls:
+        fresh_keywords = {key: wire.decode(value) for key, value in keywords.items()}
+        value = program.call(name, [wire.decode(value) for value in arguments], fresh_keywords)
+        values.append(wire.encode(value))
+    return values
 
 
 def _make_attempt(send: Callable[[Any], None]) -> Callable[[Callable[[], Any]], bool]:

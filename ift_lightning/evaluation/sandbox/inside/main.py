@@ -1,4 +1,4 @@
-"""Where the interpreter inside the sandbox starts; see ``worker.BOOTSTRAP`` for how it gets here."""
+"""Where the interpreter inside the sandbox starts; ``worker.BOOTSTRAP`` brings it here."""
 
 from __future__ import annotations
 
