@@ -7,12 +7,13 @@ import reprlib
 from typing import Any
 
 from ift_lightning.evaluation.sandbox.inside.wire import Opaque
+from ift_lightning.evaluation.sandbox.types import Tolerance
 
 _SEQUENCES = (list, tuple)
 _SETS = (set, frozenset)
 
 
-def is_equal(left: Any, right: Any, tolerance: float) -> bool:
+def is_equal(left: Any, right: Any, tolerance: Tolerance) -> bool:
     """Return whether ``left == right`` in Python's sense, with a tolerance for floats.
 
     As in Python, ``1 == 1.0 == True`` and ``[1] != (1,)``. Other than in Python, NaN is never
@@ -22,12 +23,12 @@ def is_equal(left: Any, right: Any, tolerance: float) -> bool:
     Args:
         left: A value made of built-in types.
         right: Likewise.
-        tolerance: Relative and absolute; used where one of two numbers is a float.
+        tolerance: Used where one of two numbers is a float.
     """
     return _compare(left, right, tolerance, strict=False)
 
 
-def is_expected(actual: Any, expected: Any, tolerance: float) -> bool:
+def is_expected(actual: Any, expected: Any, tolerance: Tolerance) -> bool:
     """Return whether ``actual`` is ``expected``, in type and in value.
 
     ``True``, ``1`` and ``1.0`` are three different values here. JSON has no tuples, so an expected
@@ -36,7 +37,7 @@ def is_expected(actual: Any, expected: Any, tolerance: float) -> bool:
     return _compare(actual, expected, tolerance, strict=True)
 
 
-def _compare(left: Any, right: Any, tolerance: float, *, strict: bool) -> bool:
+def _compare(left: Any, right: Any, tolerance: Tolerance, *, strict: bool) -> bool:
     if isinstance(left, Opaque) or isinstance(right, Opaque):
         return False
     if isinstance(left, int | float | complex) and isinstance(right, int | float | complex):
@@ -62,7 +63,7 @@ def _compare(left: Any, right: Any, tolerance: float, *, strict: bool) -> bool:
     return bool(left == right)
 
 
-def _close(left: complex, right: complex, tolerance: float) -> bool:
+def _close(left: complex, right: complex, tolerance: Tolerance) -> bool:
     if left == right:
         return True
     if isinstance(left, int) and isinstance(right, int):
@@ -70,8 +71,11 @@ def _close(left: complex, right: complex, tolerance: float) -> bool:
     try:
         if isinstance(left, complex) or isinstance(right, complex):
             distance = abs(left - right)
-            return distance <= tolerance * max(1.0, abs(left), abs(right))
-        return math.isclose(left, right, rel_tol=tolerance, abs_tol=tolerance)
+            largest = max(abs(left), abs(right))
+            return distance <= max(tolerance.absolute, tolerance.relative * largest)
+        return math.isclose(
+            left, right, rel_tol=tolerance.relative, abs_tol=tolerance.absolute
+        )
     except OverflowError:  # an integer beyond every float
         return False
 

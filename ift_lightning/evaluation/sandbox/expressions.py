@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ift_lightning.evaluation.sandbox.comparison import is_equal
+from ift_lightning.evaluation.sandbox.types import Tolerance
 
 _MAX_ITEMS = 1_000_000
 _MAX_BITS = 1_000_000
+_EXACT = Tolerance()
 
 
 class NotDataError(Exception):
@@ -230,11 +232,11 @@ class Expression:
             | ast.Slice,
         )
 
-    def value(self, returned: tuple[Any, ...], tolerance: float) -> Any:
+    def value(self, returned: tuple[Any, ...], tolerance: Tolerance) -> Any:
         """Return the expression's value, given what each of ``calls`` returned."""
         return self._value(self.node, returned, tolerance)
 
-    def _value(self, node: ast.expr, returned: tuple[Any, ...], tolerance: float = 0.0) -> Any:
+    def _value(self, node: ast.expr, returned: tuple[Any, ...], tolerance: Tolerance = _EXACT) -> Any:
         def of(child: ast.expr) -> Any:
             return self._value(child, returned, tolerance)
 
@@ -298,7 +300,7 @@ def _math_name(node: ast.AST) -> str | None:
     return None
 
 
-def _compares(left: Any, op: ast.cmpop, right: Any, tolerance: float) -> bool:
+def _compares(left: Any, op: ast.cmpop, right: Any, tolerance: Tolerance) -> bool:
     if isinstance(op, ast.Eq):
         return is_equal(left, right, tolerance)
     if isinstance(op, ast.NotEq):

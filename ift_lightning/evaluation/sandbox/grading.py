@@ -12,7 +12,13 @@ from typing import Any
 from ift_lightning.evaluation.sandbox.comparison import short
 from ift_lightning.evaluation.sandbox.inside import wire
 from ift_lightning.evaluation.sandbox.test_plan import SourceTest, Test
-from ift_lightning.evaluation.sandbox.types import MAX_DETAIL, Outcome, Program, Verdict
+from ift_lightning.evaluation.sandbox.types import (
+    MAX_DETAIL,
+    Outcome,
+    Program,
+    Tolerance,
+    Verdict,
+)
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,7 @@ class _Failure:
 
 
 def grade(
-    program: Program, tests: Sequence[Test], reply: Reply, word: str, tolerance: float
+    program: Program, tests: Sequence[Test], reply: Reply, word: str, tolerance: Tolerance
 ) -> Outcome:
     """Return the outcome of a program.
 
@@ -43,7 +49,7 @@ def grade(
         tests: Its tests, in order.
         reply: What the worker brought back.
         word: What the judge signs its verdicts with.
-        tolerance: For floats, relative and absolute.
+        tolerance: For floats.
     """
     messages = [_message(payload) for payload in wire.split_frames(reply.candidate_bytes)]
     loaded = _load_failure(messages)
@@ -136,7 +142,7 @@ def _test_failures(
     tests: Sequence[Test],
     messages: Sequence[Mapping[str, Any]],
     verdicts: Mapping[int, Mapping[str, Any]],
-    tolerance: float,
+    tolerance: Tolerance,
 ) -> list[_Failure | None]:
     results: list[_Failure | None] = []
     num_data, num_judged = 0, 0
@@ -153,7 +159,7 @@ def _test_failures(
 
 
 def _data_failure(
-    test: Any, message: Mapping[str, Any] | None, where: str, tolerance: float
+    test: Any, message: Mapping[str, Any] | None, where: str, tolerance: Tolerance
 ) -> _Failure | None:
     calls = ", ".join(f"{call.name}(...)" for call in test.calls)
     if message is None:

@@ -239,4 +239,4 @@ def _run_once(worker: Worker, task: _Task, limits: SandboxLimits) -> Outcome:
     problem = setup_failure(reply)
     if problem is not None:
         raise WorkerError(f"program '{program.id}' could not be started: {problem}")
-    return grade(program, task.tests, reply, word, limits.float_tolerance)
+    return grade(program, task.tests, reply, word, limits.tolerance)

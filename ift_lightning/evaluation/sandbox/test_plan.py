@@ -11,7 +11,7 @@ from ift_lightning.errors import UserError
 from ift_lightning.evaluation.sandbox.comparison import is_expected, short
 from ift_lightning.evaluation.sandbox.expressions import Call, Expression, NotDataError
 from ift_lightning.evaluation.sandbox.inside.wire import encode
-from ift_lightning.evaluation.sandbox.types import Program
+from ift_lightning.evaluation.sandbox.types import Program, Tolerance
 
 _TEST_KEYS = {"args", "kwargs", "expected"}
 _CHECK = "check"  # HumanEval's name for the function that takes the candidate
@@ -28,7 +28,7 @@ class CallTest:
     def calls(self) -> Sequence[Call]:
         return (self.call,)
 
-    def failure(self, returned: tuple[Any, ...], tolerance: float) -> str | None:
+    def failure(self, returned: tuple[Any, ...], tolerance: Tolerance) -> str | None:
         """Return what is wrong with the returned value; None where nothing is."""
         if is_expected(returned[0], self.expected, tolerance):
             return None
@@ -45,7 +45,7 @@ class AssertTest:
     def calls(self) -> Sequence[Call]:
         return self.expression.calls
 
-    def failure(self, returned: tuple[Any, ...], tolerance: float) -> str | None:
+    def failure(self, returned: tuple[Any, ...], tolerance: Tolerance) -> str | None:
         """Return what is wrong with the returned values; None where nothing is."""
         try:
             if self.expression.value(returned, tolerance):
@@ -182,7 +182,7 @@ def _from_statements(statements: Sequence[ast.stmt], aliases: dict[str, str]) ->
             if not all(map(_is_sendable, expression.calls)):
                 raise NotDataError("an argument that is no data")
             tests.append(AssertTest(expression))
-        elif not expression.value((), 0.0):
+        elif not expression.value((), Tolerance()):
             raise NotDataError("an assertion that never holds")
     return tests
 

@@ -59,15 +59,28 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Tolerance:
+    """How far apart two floats may be and still be equal."""
+
+    absolute: float = 0.0
+    relative: float = 0.0
+
+
+@dataclass(frozen=True)
 class SandboxLimits:
     """Bounds for one program."""
 
-    seconds_per_program: float = 10.0  # on the clock on the wall, all tests together
+    seconds_per_program: float = 5.0  # on the clock on the wall, all tests together
     memory_bytes: int = 512 << 20  # beyond the bare interpreter's
-    max_output_bytes: int = 1 << 20  # of the values that one test sends back; prints go nowhere
-    max_processes: int = 16  # processes and threads together, the program's first one included
-    disk_bytes: int = 16 << 20  # in /tmp and /dev/shm together, held in memory
-    float_tolerance: float = 1e-9  # relative and absolute
+    max_output_bytes: int = 4 << 20  # of all values that it sends back; prints go nowhere
+    max_processes: int = 8  # processes and threads together, the program's first one included
+    disk_bytes: int = 32 << 20  # in /tmp and /dev/shm together, held in memory
+    absolute_tolerance: float = 1e-9  # within which floats are equal
+    relative_tolerance: float = 1e-6  # the same, as a share of the larger one
+
+    @property
+    def tolerance(self) -> Tolerance:
+        return Tolerance(self.absolute_tolerance, self.relative_tolerance)
 
     def __post_init__(self) -> None:
         for name, smallest in (
@@ -76,7 +89,8 @@ class SandboxLimits:
             ("max_output_bytes", 1 << 10),
             ("max_processes", 1),
             ("disk_bytes", 4096),
-            ("float_tolerance", 0.0),
+            ("absolute_tolerance", 0.0),
+            ("relative_tolerance", 0.0),
         ):
             if not getattr(self, name) >= smallest:
                 value = getattr(self, name)

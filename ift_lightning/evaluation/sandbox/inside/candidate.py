@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import sys
 import types
 from collections.abc import Callable
 from functools import partial
+from os import _exit
 from typing import Any
 
 from . import wire
@@ -55,10 +55,10 @@ def run(
     Args:
         request: ``code``, and ``steps``: per test a list of (name, arguments, keywords).
         results: Descriptor that one frame per test goes to.
-        max_output_bytes: Of the frame of one test.
+        max_output_bytes: Of all values; more than that in one frame is not even sent.
         judge: Descriptors to read the judge's questions from, and to answer them on.
     """
-    # Bound now: whatever the program replaces later, its results still arrive as they are.
+    # Bound now, so that a program which replaces them later still gets its results through.
     dumps, write_all, frame = json.dumps, wire.write_all, wire.frame
 
     def send(message: Any) -> None:
@@ -109,4 +109,4 @@ def _make_attempt(send: Callable[[Any], None]) -> Callable[[Callable[[], Any]], 
 
 def leave() -> None:
     """End the process without running anything that the program left behind."""
-    os._exit(0)
+    _exit(0)

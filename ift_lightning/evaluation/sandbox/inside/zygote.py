@@ -62,6 +62,7 @@ WARM_MODULES = (
 
 
 _WATCH_SECONDS = 0.02  # between two looks at memory
+_FRAMING_BYTES = 1 << 16  # around the values themselves
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -173,7 +174,7 @@ class _Run:
                     if descriptor == control:
                         return
                 self.results[descriptor] += data
-                if len(self.results[descriptor]) > 2 * self.settings.max_output_bytes:
+                if len(self.results[descriptor]) > self.settings.max_output_bytes + _FRAMING_BYTES:
                     self.stopped = "output"
                     return
             if self._uses_too_much_memory():
@@ -193,25 +194,25 @@ class _Run:
 
     def _end(self, keeper: int) -> None:
         os.kill(keeper, signal.SIGKILL)
+        os.waitpid(keeper, 0)  # with namespaces: returns when the whole namespace is empty
         if self.settings.isolation == lockdown.NAMESPACES:
-            os.waitpid(keeper, 0)  # returns when the whole namespace is empty
             if _other_processes():
-                os._exit(1)
+                os._exit(1)  # never seen; the parent then starts a fresh interpreter
             return
-        while True:
-            for pid in _descendants(os.getpid()):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            try:
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                if os.waitpid(-1, os.WNOHANG)[0]:
+                    continue
+                for pid in _descendants(os.getpid()):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
                 os.waitpid(-1, 0)
-            except ChildProcessError:
-                return
 
     def _drain(self) -> None:
         for descriptor, collected in self.results.items():
             os.set_blocking(descriptor, False)
             with contextlib.suppress(BlockingIOError):
-                while len(collected) <= 2 * self.settings.max_output_bytes:
+                while len(collected) <= self.settings.max_output_bytes + _FRAMING_BYTES:
                     data = os.read(descriptor, 1 << 16)
                     if not data:
                         break
