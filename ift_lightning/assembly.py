@@ -18,6 +18,7 @@ from ift_lightning.config.schema import (
     BadRows,
     DataConfig,
     DataSource,
+    LoggerConfig,
     Overflow,
     TemplateConfig,
     TrainConfig,
@@ -26,6 +27,7 @@ from ift_lightning.config.schema import (
 from ift_lightning.data.preparation import DataPreparation, RecordSource
 from ift_lightning.data.record_sources import (
     DefectDrillSource,
+    DocstringDrillSource,
     DrillSource,
     FileSource,
     HubSource,
@@ -49,6 +51,12 @@ from ift_lightning.templating.examples import ExampleBuilder
 from ift_lightning.templating.template import Template
 from ift_lightning.templating.weights import KeyTokens, LossWeights
 from ift_lightning.types import json_fingerprint
+
+_GENERATED: dict[DataSource, type[DrillSource]] = {
+    DataSource.drills: DrillSource,
+    DataSource.defect_drills: DefectDrillSource,
+    DataSource.docstring_drills: DocstringDrillSource,
+}
 
 EXAMPLE_FORMAT = 2
 """Counted up when the same config gives other tokens or weights, so that no cache outlives it."""
@@ -135,8 +143,7 @@ def build_source(data: DataConfig) -> RecordSource:
         )
     wanted = {"train": data.num_train, "val": data.num_val, "test": data.num_test}
     sizes = {split: size or 0 for split, size in wanted.items()}
-    make = DrillSource if data.source is DataSource.drills else DefectDrillSource
-    return make(sizes, seed=data.drills_seed)
+    return _GENERATED[data.source](sizes, seed=data.drills_seed)
 
 
 def build_template(config: TemplateConfig) -> Template:
@@ -293,11 +300,10 @@ def instantiate(settings: dict[str, Any], option: str) -> Any:
         raise UserError(f"{option}: {target} cannot be made: {error}") from error
 
 
-def build_loggers(config: TrainConfig) -> list[Logger]:
+def build_loggers(config: LoggerConfig) -> list[Logger]:
     """Return the loggers of a run."""
     return [
-        instantiate(settings, f"logger.loggers.{name}")
-        for name, settings in config.logger.loggers.items()
+        instantiate(settings, f"logger.loggers.{name}") for name, settings in config.loggers.items()
     ]
 
 

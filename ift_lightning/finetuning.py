@@ -181,7 +181,7 @@ class FineTuning:
             datamodule,
             self._run_settings(num_steps, steps_per_epoch, datamodule),
             folder=self.folder,
-            loggers=assembly.build_loggers(config),
+            loggers=assembly.build_loggers(config.logger),
             recorder=self.recorder,
         )
         log_samples(run.trainer.loggers, self._samples(config.logger.num_samples, color=False))

@@ -73,9 +73,7 @@ def _close(left: complex, right: complex, tolerance: Tolerance) -> bool:
             distance = abs(left - right)
             largest = max(abs(left), abs(right))
             return distance <= max(tolerance.absolute, tolerance.relative * largest)
-        return math.isclose(
-            left, right, rel_tol=tolerance.relative, abs_tol=tolerance.absolute
-        )
+        return math.isclose(left, right, rel_tol=tolerance.relative, abs_tol=tolerance.absolute)
     except OverflowError:  # an integer beyond every float
         return False
 

@@ -236,7 +236,9 @@ class Expression:
         """Return the expression's value, given what each of ``calls`` returned."""
         return self._value(self.node, returned, tolerance)
 
-    def _value(self, node: ast.expr, returned: tuple[Any, ...], tolerance: Tolerance = _EXACT) -> Any:
+    def _value(
+        self, node: ast.expr, returned: tuple[Any, ...], tolerance: Tolerance = _EXACT
+    ) -> Any:
         def of(child: ast.expr) -> Any:
             return self._value(child, returned, tolerance)
 

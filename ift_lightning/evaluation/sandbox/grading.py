@@ -119,6 +119,8 @@ def _end_failure(reply: Reply) -> _Failure | None:
 def _load_failure(messages: Sequence[Mapping[str, Any]]) -> _Failure | None:
     if len(messages) < 2:
         return _Failure(Verdict.ERROR, "the code ended the process while it was loaded")
+    if "no_code" in messages[1]:
+        return _Failure(Verdict.NO_CODE, str(messages[1]["no_code"]))
     if "raised" in messages[1]:
         return _raised(messages[1]["raised"], "loading the code")
     return None

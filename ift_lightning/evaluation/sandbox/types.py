@@ -16,7 +16,7 @@ class Verdict(StrEnum):
     TIMEOUT = "timeout"  # stopped when its time was up
     MEMORY = "memory"  # stopped by the memory limit, or ended by a MemoryError
     CRASH = "crash"  # ended by a signal, such as a segmentation fault
-    NO_CODE = "no_code"  # nothing to run
+    NO_CODE = "no_code"  # nothing to run, or nothing that parses
     ERROR = "error"  # it raised, left early, or sent back more than is allowed
 
 

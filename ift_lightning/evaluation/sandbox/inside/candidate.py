@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import random
 import sys
@@ -35,13 +36,34 @@ class CodeUnderTest:
         sys.modules["candidate"] = module
         self.namespace = module.__dict__
 
-    def load(self, source: str) -> None:
-        exec(compile(source, "candidate.py", "exec", dont_inherit=True), self.namespace)
+    def load(self, program: types.CodeType) -> None:
+        exec(program, self.namespace)
 
     def call(self, name: str, arguments: list[Any], keywords: dict[str, Any]) -> Any:
         if name not in self.namespace:
             raise NameError(f"the code defines no {name!r}")
         return self.namespace[name](*arguments, **keywords)
+
+
+def parse(source: str) -> types.CodeType | str:
+    """Return a source ready to run, or why there is nothing in it that could be run.
+
+    Done in here, because a source can be made to crash a parser.
+    """
+    try:
+        tree = ast.parse(source)
+        statements = [
+            node
+            for node in tree.body
+            if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+        ]
+        if not statements:
+            return "there is nothing but comments and strings"
+        return compile(tree, "candidate.py", "exec", dont_inherit=True)
+    except (SyntaxError, ValueError, OverflowError) as error:
+        return f"{type(error).__name__}: {error}"[:_MAX_MESSAGE]
+    except (RecursionError, MemoryError):
+        return "nested too deeply"
 
 
 def run(
@@ -72,8 +94,12 @@ def run(
     attempt = _make_attempt(send)
     send({"ready": True})
     random.seed(0)
+    parsed = parse(request["code"])
+    if isinstance(parsed, str):
+        send({"no_code": parsed})
+        return
     program = CodeUnderTest()
-    if not attempt(lambda: program.load(request["code"])):
+    if not attempt(partial(program.load, parsed)):
         return
     for calls in request["steps"]:
         attempt(partial(_make_calls, program, calls))

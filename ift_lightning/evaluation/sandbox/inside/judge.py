@@ -13,7 +13,7 @@ from typing import Any
 
 from . import wire
 from .candidate import describe
-from .remote import CandidateGoneError, Connection
+from .remote import RAISED_BY_CANDIDATE, CandidateGoneError, Connection
 
 _TEST_FILE = "test.py"
 
@@ -61,7 +61,7 @@ def run(task: dict[str, Any], verdicts: int, connection: Connection) -> None:
 
 def _describe(error: BaseException, source: str) -> dict[str, Any]:
     raised = describe(error)
-    raised["by_candidate"] = bool(getattr(error, "__notes__", None))
+    raised["by_candidate"] = RAISED_BY_CANDIDATE in getattr(error, "__notes__", ())
     lines = source.splitlines()
     for entry in reversed(traceback.extract_tb(error.__traceback__)):
         if entry.filename == _TEST_FILE and entry.lineno and entry.lineno <= len(lines):

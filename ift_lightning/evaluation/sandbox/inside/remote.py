@@ -16,6 +16,7 @@ from . import wire
 from .candidate import CodeUnderTest, describe
 
 _MAX_MESSAGE_BYTES = 64 << 20
+RAISED_BY_CANDIDATE = "raised by the code under test"
 
 
 class CandidateGoneError(BaseException):
@@ -203,19 +204,23 @@ class Connection:
 
 
 def _as_exception(raised: Any) -> Exception:
+    """Return the exception to raise in the test for what the code under test raised."""
     if not isinstance(raised, dict):
-        return CandidateError("unknown error")
+        return _noted(CandidateError("unknown error"))
     message = str(raised.get("message", ""))
     for name in raised.get("kinds", ()):
         kind = getattr(builtins, str(name), None)
         if isinstance(kind, type) and issubclass(kind, Exception) and kind is not Exception:
             try:
-                error = kind(message)
+                return _noted(kind(message))
             except TypeError:  # UnicodeDecodeError and its like want more
                 continue
-            error.add_note("raised by the code under test")
-            return error
-    return CandidateError(f"{raised.get('type', 'error')}: {message}")
+    return _noted(CandidateError(f"{raised.get('type', 'error')}: {message}"))
+
+
+def _noted(error: Exception) -> Exception:
+    error.add_note(RAISED_BY_CANDIDATE)
+    return error
 
 
 class RemoteObject:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+
 # Bound now, so that a program which replaces it changes nothing here.
 from os import write as _write
 from typing import Any

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-PASS, FAIL, TIMEOUT, MEMORY, CRASH, ERROR = "pass", "fail", "timeout", "memory", "crash", "error"
+PASS, FAIL, TIMEOUT, MEMORY, CRASH = "pass", "fail", "timeout", "memory", "crash"
+ERROR, NO_CODE = "error", "no_code"
 
 
 @dataclass(frozen=True)
@@ -508,10 +509,13 @@ def f(x):
         single=ERROR,
     ),
     # --- broken sources ---
-    "syntax_error": Hostile("def f(x) return 4", ERROR),
-    "null_byte": Hostile("def f(x): return '\0'", ERROR),
+    "syntax_error": Hostile("def f(x) return 4", NO_CODE),
+    "null_byte": Hostile("def f(x): return '\0'", NO_CODE),
     "lone_surrogate": Hostile("def f(x): return '\\ud800'", FAIL),
-    "surrogate_in_source": Hostile("def f(x): return '\ud800'", ERROR),
-    "deeply_nested_source": Hostile("def f(x): return " + "(" * 10000 + ")" * 10000, ERROR),
+    "surrogate_in_source": Hostile("def f(x): return '\ud800'", NO_CODE),
+    "deeply_nested_source": Hostile("def f(x): return " + "(" * 10000 + ")" * 10000, NO_CODE),
+    "cut_off": Hostile("def f(x):\n    return (4", NO_CODE),
+    "nothing": Hostile("  \n", NO_CODE),
+    "only_comments": Hostile('"""Text."""\n# def f(x): return 4\n', NO_CODE),
     "no_such_function": Hostile("def g(x): return 4", ERROR),
 }
