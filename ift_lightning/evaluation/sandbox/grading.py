@@ -175,7 +175,7 @@ def _data_failure(
             Verdict.FAIL, f"{where}: {calls} returned something that is no data", ran=True
         )
     if len(returned) != len(test.calls):
-        return _Failure(Verdict.FAIL, f"{where}: {calls} sent back no value")
+        return _Failure(Verdict.ERROR, f"{where}: {calls} sent back no value")
     problem = test.failure(returned, tolerance)
     return None if problem is None else _Failure(Verdict.FAIL, f"{where}: {problem}", ran=True)
 

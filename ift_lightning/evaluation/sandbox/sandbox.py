@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import secrets
@@ -56,7 +57,7 @@ class Sandbox:
             raise UserError(f"sandbox.num_workers is {num_workers}; it has to be at least 1")
         self.limits = limits or SandboxLimits()
         self.num_workers = num_workers or len(os.sched_getaffinity(0))
-        self._wanted = level
+        self._wanted = None if level is None else Level(level)
         self._allow_weak = allow_weak
         self._level: Level | None = None
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
@@ -88,6 +89,9 @@ class Sandbox:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        with contextlib.suppress(queue.Empty):
+            while (task := self._tasks.get_nowait()) is not None:
+                task.future.cancel()  # after an interruption, nobody waits for these
         for _ in self._threads:
             self._tasks.put(None)
         for thread in self._threads:
