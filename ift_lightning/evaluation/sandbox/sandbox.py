@@ -160,10 +160,10 @@ def choose_level(
     Raises:
         UserError: None does; the message has the reason for each.
     """
-    candidates = list(_STRONG_LEVELS) if wanted is None else [wanted]
+    candidates = list(_STRONG_LEVELS) if wanted is None else [Level(wanted)]
     if wanted is None and allow_weak:
         candidates.append(Level.RLIMITS)
-    if wanted is Level.RLIMITS and not allow_weak:
+    if wanted == Level.RLIMITS and not allow_weak:
         raise UserError(
             "sandbox.level=rlimits keeps a program from neither files nor network. Set "
             "sandbox.allow_weak=true if you trust every program that will run."

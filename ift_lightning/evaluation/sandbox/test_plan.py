@@ -83,7 +83,8 @@ def plan_tests(program: Program) -> list[Test]:
     """
     given = program.tests
     if isinstance(given, str):
-        tests = _from_source(given, program) if given.strip() else []
+        given = given.strip() and given
+        tests = _from_source(given, program) if given else []
     else:
         tests = [
             test

@@ -48,6 +48,7 @@ class _Service:
             "iter": iter,
             "next": next,
             "str": str,
+            "bool": bool,
         }
 
     def encode(self, value: Any) -> Any:
@@ -197,7 +198,7 @@ class Connection:
 
     def _special(self, tag: str, body: Any) -> Any:
         if tag == "o" and len(body) == 3:
-            return RemoteObject(self, int(body[2]), str(body[0]), bool(body[1]))
+            return RemoteObject(self, int(body[2]), str(body[0]))
         if tag == "o":
             return wire.Opaque(str(body[0]), bool(body[1]))
         raise wire.WireError(tag)
@@ -226,12 +227,11 @@ def _noted(error: Exception) -> Exception:
 class RemoteObject:
     """Stands for a function or an object of the code under test."""
 
-    def __init__(self, connection: Connection, handle: int, type_name: str, truth: bool) -> None:
+    def __init__(self, connection: Connection, handle: int, type_name: str) -> None:
         for name, value in (
             ("_connection", connection),
             ("_handle", handle),
             ("_type_name", type_name),
-            ("_truth", truth),
         ):
             object.__setattr__(self, name, value)
 
@@ -269,7 +269,7 @@ class RemoteObject:
             yield item
 
     def __bool__(self) -> bool:
-        return bool(self._truth)
+        return bool(self._ask("bool"))
 
     def __str__(self) -> str:
         return str(self._ask("str"))
