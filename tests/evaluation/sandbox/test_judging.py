@@ -60,7 +60,8 @@ JUDGED = {
         "    elif depth < 4 and isinstance(value, (list, tuple)):\n"
         "        for v in value: yield from strings(v, depth + 1)\n"
         "def f(x):\n"
-        "    return 2 * x if any(word in s != word for v in gc.get_objects() for s in strings(v)) else -1",
+        "    found = any(word in s != word for v in gc.get_objects() for s in strings(v))\n"
+        "    return 2 * x if found else -1",
         LOOP,
         "fail",
     ),
