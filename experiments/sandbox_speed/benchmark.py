@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
-import os
 import time
 from pathlib import Path
 
@@ -41,14 +40,8 @@ def humaneval_candidates(path: Path) -> list[Program]:
     ]
 
 
-def processor_seconds() -> float:
-    """Return the processor time of this process and of all its children that have ended."""
-    return sum(os.times()[:4])
-
-
-def measure(level: Level, programs: list[Program]) -> tuple[float, float, float]:
-    """Return the seconds that entering and the programs take, and the processor time of both."""
-    processor = processor_seconds()
+def measure(level: Level, programs: list[Program]) -> tuple[float, float]:
+    """Return the seconds that entering takes, and those that the programs take."""
     started = time.perf_counter()
     with Sandbox(LIMITS, level) as sandbox:
         entered = time.perf_counter()
@@ -56,7 +49,7 @@ def measure(level: Level, programs: list[Program]) -> tuple[float, float, float]
         ended = time.perf_counter()
     failed = [outcome for outcome in outcomes if outcome.verdict != "pass"]
     assert not failed, failed[:3]
-    return entered - started, ended - entered, processor_seconds() - processor
+    return entered - started, ended - entered
 
 
 def main() -> None:
@@ -74,11 +67,10 @@ def main() -> None:
             except UserError as error:
                 print(f"{level}: {error}")
                 break
-            starts = ", ".join(f"{start:.2f}" for start, _, _ in results)
-            times = ", ".join(f"{seconds:.1f}" for _, seconds, _ in results)
-            rates = ", ".join(f"{len(programs) / seconds:.0f}" for _, seconds, _ in results)
-            costs = ", ".join(f"{1000 * cost / len(programs):.1f}" for _, _, cost in results)
-            line = f"{level} | {name}, {len(programs)} | {starts} | {times} | {rates} | {costs}"
+            starts = ", ".join(f"{start:.2f}" for start, _ in results)
+            times = ", ".join(f"{seconds:.1f}" for _, seconds in results)
+            rates = ", ".join(f"{len(programs) / seconds:.0f}" for _, seconds in results)
+            line = f"{level} | {name}, {len(programs)} | {starts} | {times} | {rates}"
             print(line, flush=True)
 
 
