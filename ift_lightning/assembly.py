@@ -20,6 +20,7 @@ from ift_lightning.config.schema import (
     DataSource,
     LoggerConfig,
     Overflow,
+    SplitRule,
     TemplateConfig,
     TrainConfig,
     Turns,
@@ -32,7 +33,7 @@ from ift_lightning.data.record_sources import (
     FileSource,
     HubSource,
 )
-from ift_lightning.data.splits import HashSplitter
+from ift_lightning.data.splits import HashSplitter, MbppSplitter
 from ift_lightning.data.token_cache import TokenCache, TokenizedData
 from ift_lightning.data.variants import variant
 from ift_lightning.errors import UserError
@@ -108,8 +109,11 @@ def _what_is_trained(config: TrainConfig) -> dict[str, Any]:
     values: dict[str, Any] = plain(config)
     for name in ("run_dir", "resume", "name", "logger", "measure_before"):
         values.pop(name)
-    for name in ("cache_dir", "num_workers"):
+    for name in ("evaluate", "generation", "sandbox", "metrics"):
+        values.pop(name)
+    for name in ("cache_dir", "num_workers", "max_new_tokens"):
         values["data"].pop(name)
+    values["cot_level"].pop("max_new_tokens")
     for name in ("progress_bar", "log_every_n_steps"):
         values["trainer"].pop(name)
     return values
@@ -170,20 +174,30 @@ def build_example_builder(config: TrainConfig, tokenizer: Any) -> ExampleBuilder
     )
 
 
-def prepare_data(config: TrainConfig, tokenizer: Any, rejected_path: Path) -> TokenizedData:
-    """Return the tokenized splits of a config; see :meth:`DataPreparation.run`."""
+def build_preparation(config: TrainConfig) -> DataPreparation:
+    """Return what decides which rows there are, and in which split."""
     data = config.data
     val_fraction = 0.0 if data.val_path else data.val_fraction
     test_fraction = 0.0 if data.test_path else data.test_fraction
     splitter = HashSplitter(val_fraction, test_fraction, data.split_seed)
-    preparation = DataPreparation(
+    split_key: list[Any] = [val_fraction, test_fraction, data.split_seed]
+    split_of = splitter.split_of
+    if data.split_rule is SplitRule.mbpp:
+        split_of, split_key = MbppSplitter().split_of, ["mbpp"]
+    return DataPreparation(
         variant=variant(config.data_variant.name),
         variant_name=config.data_variant.name,
-        split_of=splitter.split_of,
-        split_key=[val_fraction, test_fraction, data.split_seed],
+        split_of=split_of,
+        split_key=split_key,
         limits={"train": data.num_train, "val": data.num_val, "test": data.num_test},
         skip_bad_rows=data.bad_rows is BadRows.skip,
     )
+
+
+def prepare_data(config: TrainConfig, tokenizer: Any, rejected_path: Path) -> TokenizedData:
+    """Return the tokenized splits of a config; see :meth:`DataPreparation.run`."""
+    data = config.data
+    preparation = build_preparation(config)
     builder_key = [
         EXAMPLE_FORMAT,
         plain(config.template),

@@ -16,6 +16,10 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from ift_lightning.config.generation_schema import GenerationConfig
+from ift_lightning.config.metrics_schema import MetricsConfig
+from ift_lightning.config.sandbox_schema import SandboxConfig
+
 
 class BadRows(Enum):
     """What to do with a row that cannot be used."""
@@ -46,6 +50,13 @@ class DataSource(Enum):
     docstring_drills = "docstring_drills"  # likewise: functions to complete from their docstring
     files = "files"  # data.path
     hub = "hub"  # data.hub at data.revision, or data.path where it is given
+
+
+class SplitRule(Enum):
+    """How rows without a split of their own are divided."""
+
+    hash = "hash"  # by a hash of the row's id, in the shares of val_fraction and test_fraction
+    mbpp = "mbpp"  # as MBPP's authors did, by task id
 
 
 class ReloadCheck(Enum):
@@ -117,6 +128,7 @@ class CotLevelConfig:
     """How much written reasoning stands before the answer."""
 
     name: str = MISSING
+    max_new_tokens: int = 0  # room that a generated answer has for it, in tokens
 
 
 @dataclass
@@ -160,11 +172,13 @@ class DataConfig:
     val_fraction: float = 0.05
     test_fraction: float = 0.05
     split_seed: int = 0
+    split_rule: SplitRule = SplitRule.hash
     num_train: int | None = None  # at most so many rows, in file order; drills: how many to make
     num_val: int | None = None
     num_test: int | None = None
     drills_seed: int = 0
     max_seq_length: int = 512  # tokens of prompt, answer and end together
+    max_new_tokens: int = 512  # tokens that a generated answer may have, without reasoning
     overflow: Overflow = Overflow.reject
     bad_rows: BadRows = BadRows.error
     train_on: Turns = Turns.all
@@ -300,6 +314,9 @@ class TrainConfig:
     seed: int = 0
     resume: bool = False  # go on from checkpoints/last.ckpt of hydra.run.dir
     measure_before: bool = True  # test the base model, too, before anything is trained
+    # Generate answers for the test rows and score them. None: for generated rows and rows with
+    # tests, up to 1000 of them.
+    evaluate: bool | None = None
     run_dir: str = "${hydra:runtime.output_dir}"
     model: ModelConfig = MISSING
     precision: PrecisionConfig = MISSING
@@ -316,6 +333,9 @@ class TrainConfig:
     callbacks: CallbacksConfig = MISSING
     logger: LoggerConfig = MISSING
     strategy: StrategyConfig = MISSING
+    generation: GenerationConfig = MISSING
+    sandbox: SandboxConfig = MISSING
+    metrics: MetricsConfig = MISSING
     audit: AuditConfig = field(default_factory=AuditConfig)
 
 

@@ -11,6 +11,7 @@ _HARMLESS = (
     ".*Checkpoint directory .* exists and is not empty.*",  # so it is when resuming
     ".*in eval mode at the start of training.*",  # from_pretrained leaves it so; we set it
     ".*is a slow conversion.*",
+    ".*`srun` command is available.*",  # one process was asked for
     ".*isinstance\\(treespec, LeafSpec\\).*",
 )
 

@@ -24,6 +24,7 @@ CONTRACT = {
     "precision": "fp32 bf16_mixed bf16_true fp16_mixed int8 nf4",
     "strategy": "single ddp fsdp deepspeed",
     "attention": "auto sdpa eager flash_attention_2",
+    "generation": "greedy sampling",
     "logger": "tensorboard csv wandb none",
     "experiment": "peft_compare comments_compare cot_compare cot_complexity "
     "instruction_data_compare lora_vs_full before_after_lora before_after_qlora defect_judgement "
