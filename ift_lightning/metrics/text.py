@@ -106,10 +106,11 @@ def rouge(predictions: Sequence[str], references: Sequence[str]) -> MetricResult
     """
     check_pairs(predictions, references)
     from rouge_score.rouge_scorer import RougeScorer
+    from rouge_score.tokenizers import DefaultTokenizer
 
     scorers = {
         "": RougeScorer(_ROUGE_TYPES, tokenizer=_Tokens(code_and_cjk_tokens)),
-        "_upstream": RougeScorer(_ROUGE_TYPES),
+        "_upstream": RougeScorer(_ROUGE_TYPES, tokenizer=DefaultTokenizer(use_stemmer=False)),
     }
     values: dict[str, list[float | None]] = {}
     for suffix, scorer in scorers.items():
