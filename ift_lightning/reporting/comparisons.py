@@ -233,6 +233,7 @@ def _pair(
         )  # fmt: skip
     found = paired_difference(a, b, bootstrap)
     is_single = matrix.is_binary and counts == (1, 1)
+    most = factor if matrix.info.unit == "%" else float("inf")
     table = pass_table(a[0], b[0]) if is_single else None
     has_seeds = max(counts) > 1
     alone = paired_difference(a.mean(axis=0)[None], b.mean(axis=0)[None], bootstrap)
@@ -241,8 +242,9 @@ def _pair(
         first=first,
         second=second,
         difference=factor * float(found.estimate),
-        low=factor * float(found.low),
-        high=factor * float(found.high),
+        # Two shares differ by 100 % at most.
+        low=max(factor * float(found.low), -most),
+        high=min(factor * float(found.high), most),
         p_value=table.p_value() if table else float(found.p_value),
         p_holm=None,
         method="McNemar's exact test" if table else method,

@@ -101,6 +101,13 @@ def test_a_share_of_none_or_all_keeps_an_interval() -> None:
     assert table.arm("b").low == pytest.approx(83.9, abs=0.05)
 
 
+def test_shares_differ_by_all_at_most() -> None:
+    first, second = [[1] * 18 + [0] * 2, [1] * 20], [[0] * 20, [0] * 17 + [1] * 3]
+    (pair,) = compare_by_problem(matrix_of(a=first, b=second), {"a": [0, 1], "b": [0, 1]}).pairs
+    assert pair.high == 100
+    assert pair.low is not None and 0 < pair.low < pair.difference
+
+
 def test_holm_goes_over_all_pairs_of_a_table() -> None:
     rng = np.random.default_rng(1)
     rows = {name: (rng.random((1, 80)) < p).astype(int).tolist()

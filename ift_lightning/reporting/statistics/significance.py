@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -110,7 +111,10 @@ def welch(first: FloatArray, second: FloatArray, confidence: float = 0.95) -> Se
     """
     if min(first.size, second.size) < 2 or (np.ptp(first) == 0 and np.ptp(second) == 0):
         return None
-    result = stats.ttest_ind(first, second, equal_var=False)
+    with warnings.catch_warnings():
+        # scipy warns where an arm's seeds are nearly alike, which is no fault of theirs.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        result = stats.ttest_ind(first, second, equal_var=False)
     interval = result.confidence_interval(confidence)
     error = np.sqrt(first.var(ddof=1) / first.size + second.var(ddof=1) / second.size)
     return SeedTest(
