@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ift_lightning.metrics.judgement import parse_judgement
+from ift_lightning.metrics import parse_judgement
 from ift_lightning.metrics.outcomes import wilson_interval
 from ift_lightning.reporting.predictions import Answer, Predictions
 
