@@ -16,6 +16,8 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from ift_lightning.config.budget_schema import BudgetConfig
+
 
 class BadRows(Enum):
     """What to do with a row that cannot be used."""
@@ -170,6 +172,7 @@ class DataConfig:
     allow_special_tokens: bool = False  # in rows, such as "</s>" in HTML; they are read as tokens
     shuffle_window: int = 1  # steps whose rows are sorted by length together; 1: fully random
     num_workers: int = 0
+    require_levels: list[str] = field(default_factory=list)  # keep rows with all of these levels
     cache_dir: str = "${oc.env:IFT_LIGHTNING_CACHE,${oc.env:HOME,.}/.cache/ift_lightning}"
 
 
@@ -312,6 +315,7 @@ class TrainConfig:
     optimizer: OptimizerConfig = MISSING
     scheduler: SchedulerConfig = MISSING
     trainer: TrainerConfig = MISSING
+    budget: BudgetConfig = MISSING
     callbacks: CallbacksConfig = MISSING
     logger: LoggerConfig = MISSING
     strategy: StrategyConfig = MISSING
