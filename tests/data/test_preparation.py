@@ -464,8 +464,9 @@ def at_level(tmp_path: Path, level: str, rows: Any = None, **changes: Any) -> To
         "skip_bad_rows": True,
         **changes,
     }
+    rows = ROWS_WITH_LEVELS if rows is None else rows
     return settings(**values).run(
-        ListSource(ROWS_WITH_LEVELS if rows is None else rows),
+        ListSource(rows, fingerprint=" ".join(row.id for row in rows)),
         builders[level],
         level,
         TokenCache(tmp_path / "cache"),
