@@ -1,4 +1,4 @@
-"""``generate_cot``: rows in, rows with reasoning at three levels out, and an account of the rest."""
+"""``generate_cot``: rows with reasoning at three levels, and an account of the rest."""
 
 from __future__ import annotations
 
@@ -79,6 +79,11 @@ def build_teacher(config: TeacherConfig, bar: Any | None = None) -> Teacher:
         )
     from ift_lightning.teaching.openai_teacher import OpenAITeacher, RetryPolicy
 
+    if config.base_url is not None and "@" in config.base_url.split("?")[0]:
+        raise UserError(
+            "teacher.base_url has a password in it, which reports would show; leave it out, and "
+            f"put the key into the environment variable {config.api_key_env}"
+        )
     key = os.environ.get(config.api_key_env, "").strip()
     if not key and config.base_url is None:
         raise UserError(
@@ -158,7 +163,7 @@ def generate_cot(
             build_teacher(teacher_config, bar),
             journal,
             max_attempts=cot.max_attempts,
-            on_progress=lambda num_done: bar.update(num_done - bar.n),
+            on_progress=lambda num_done: _show(bar, num_done),
         )
         accounts = _Accounts(files, cot.form)
         try:
@@ -180,6 +185,10 @@ def generate_cot(
             with _whole_file(files.beside("report.json")) as file:
                 file.write(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     return report
+
+
+def _show(bar: Any, num_done: int) -> None:
+    bar.update(num_done - bar.n)
 
 
 class _Accounts:

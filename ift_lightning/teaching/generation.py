@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 
@@ -65,8 +65,7 @@ class _Result:
     problem: str | None = None
     can_ask_again: bool = False
     server_is_down: bool = False
-    new: TeacherAnswer | None = None  # paid for in this run
-    known: TeacherAnswer | None = None  # from the journal
+    has_new_answer: bool = False
 
 
 class Generation:
@@ -113,10 +112,14 @@ class Generation:
         self._results = SimpleQueue()
         self._num_batches = 0  # that workers have
         self._num_running = 0  # rows in them
+        self._workers: list[threading.Thread] = []
+        self._lock = threading.Lock()
         self._done: dict[int, RowOutcome] = {}
         self._num_done = 0
 
-    def outcomes(self, rows: Iterable[tuple[RawRow, InstructionRecord]]) -> Iterator[RowOutcome]:
+    def outcomes(
+        self, rows: Iterable[tuple[RawRow, InstructionRecord]]
+    ) -> Generator[RowOutcome, None, None]:
         """Yield the outcome of every row, in the order of the rows.
 
         However it ends, it waits for the answers that are on their way, so that what is paid for is
@@ -151,8 +154,12 @@ class Generation:
     def _start_workers(self) -> None:
         # Not a pool of the standard library, which the interpreter waits for at its end: a second
         # Ctrl-C has to leave a server that hangs.
-        for _ in range(self.teacher.num_workers):
-            threading.Thread(target=self._serve, daemon=True).start()
+        self._workers = [
+            threading.Thread(target=self._serve, daemon=True)
+            for _ in range(self.teacher.num_workers)
+        ]
+        for worker in self._workers:
+            worker.start()
 
     def _serve(self) -> None:
         while (batch := self._tasks.get()) is not None:
@@ -171,18 +178,10 @@ class Generation:
                 "may be paid for; Ctrl-C leaves them",
                 file=sys.stderr,
             )
-        while self._num_batches:
-            _, outcome = self._next_result()
-            if isinstance(outcome, list):
-                for result in outcome:
-                    if result.new is not None:
-                        self.paid.add(result.new)
-
-    def _next_result(self) -> tuple[list[_Work], list[_Result] | BaseException]:
-        batch, outcome = self._results.get()
-        self._num_batches -= 1
-        self._num_running -= len(batch)
-        return batch, outcome
+        # By their ends, not by counting results: an interrupt may come between taking a result and
+        # counting it.
+        for worker in self._workers:
+            worker.join()
 
     def _take(self, rows: Iterator[tuple[int, tuple[RawRow, InstructionRecord]]]) -> bool:
         """Begin the next row; return whether there was one."""
@@ -214,6 +213,7 @@ class Generation:
         keys = [work.request.fingerprint(self.teacher.key) for work in batch]
         answers: list[TeacherAnswer | RequestFailedError | None]
         answers = [self.journal.get(key) for key in keys]
+        self._count(self.reused, answers)
         asked = [place for place, answer in enumerate(answers) if answer is None]
         if asked:
             new = self.teacher.answer([batch[place].request for place in asked])
@@ -221,38 +221,45 @@ class Generation:
                 answers[place] = reply
                 if isinstance(reply, TeacherAnswer):
                     self.journal.add(keys[place], batch[place].request, reply)
+            self._count(self.paid, new)
         results = []
         for place, (work, answer) in enumerate(zip(batch, answers, strict=True)):
             assert answer is not None
             results.append(self._read(work, answer, is_new=place in asked))
         return results
 
+    def _count(
+        self, usage: Usage, answers: Sequence[TeacherAnswer | RequestFailedError | None]
+    ) -> None:
+        with self._lock:
+            for answer in answers:
+                if isinstance(answer, TeacherAnswer):
+                    usage.add(answer)
+
     def _read(
         self, work: _Work, answer: TeacherAnswer | RequestFailedError, *, is_new: bool
     ) -> _Result:
         if isinstance(answer, RequestFailedError):
             return _Result(problem=str(answer), server_is_down=answer.server_is_down)
-        new, known = (answer, None) if is_new else (None, answer)
         try:
             record = self.task.read(work.record, answer)
         except BadReplyError as error:
-            return _Result(problem=str(error), can_ask_again=True, new=new, known=known)
-        return _Result(record, new=new, known=known)
+            return _Result(problem=str(error), can_ask_again=True, has_new_answer=is_new)
+        return _Result(record, has_new_answer=is_new)
 
     def _collect(self) -> None:
         """Wait for a batch, and finish its rows or ask again."""
-        batch, outcome = self._next_result()
+        batch, outcome = self._results.get()
+        self._num_batches -= 1
+        self._num_running -= len(batch)
         if isinstance(outcome, BaseException):
             raise outcome
         for work, result in zip(batch, outcome, strict=True):
             self._settle(work, result)
 
     def _settle(self, work: _Work, result: _Result) -> None:
-        if result.new is not None:
-            self.paid.add(result.new)
+        if result.has_new_answer:
             self._failures_in_a_row = 0
-        if result.known is not None:
-            self.reused.add(result.known)
         if result.record is not None:
             self._finish(work.index, RowOutcome(work.raw, result.record, problems=work.problems))
             return
