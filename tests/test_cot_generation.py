@@ -23,8 +23,10 @@ from ift_lightning.config.teaching_schema import (
     TeacherConfig,
     TeacherKind,
 )
-from ift_lightning.cot_generation import CotFiles, build_teacher, generate_cot
+from ift_lightning.cot_generation import generate_cot
 from ift_lightning.errors import UserError
+from ift_lightning.teachers import build_teacher
+from ift_lightning.teaching.accounts import CotFiles
 from ift_lightning.teaching.exchange import TeacherUnusableError
 
 PROMPTS = CotPromptsConfig("p", "", "{{ row }}", "{{ row }}")
@@ -68,7 +70,7 @@ def generate(
         teacher_at(server, **(teacher or {})),
         PROMPTS,
         CotConfig(**cot),
-        check_code=check_code,
+        check_code=check_code and (lambda: check_code),
         progress_bar=False,
     )
 
@@ -252,10 +254,13 @@ def test_code_is_run_against_the_tests_or_the_run_refused(tmp_path: Path) -> Non
             generate(tmp_path, server)
         assert server.seen == []
         report = generate(tmp_path, server, check_code=check)
-        assert report["tests_checked"] is True
+        assert (report["num_rows_with_tests"], report["num_rows_tested"]) == (2, 2)
         assert [row["id"] for row in lines(tmp_path / "out.jsonl")] == ["row0"]
         assert report["failed"] == {"the code after the reasoning fails the tests": 1}
-        assert generate(tmp_path, server, check_tests=False)["tests_checked"] is False
+        report = generate(tmp_path, server, check_tests=False)
+        assert (report["num_rows_with_tests"], report["num_rows_tested"]) == (2, 0)
+        write_rows(tmp_path / "rows.jsonl", 1, tests=["assertEquals(1, f());"], language="java")
+        assert generate(tmp_path, server, check_code=check)["num_rows_tested"] == 0
 
 
 def test_the_key_is_sent_and_stands_nowhere(
@@ -288,7 +293,8 @@ PROGRAM = """
 import json, sys
 from pathlib import Path
 from ift_lightning.config.teaching_schema import *
-from ift_lightning.cot_generation import CotFiles, generate_cot
+from ift_lightning.cot_generation import generate_cot
+from ift_lightning.teaching.accounts import CotFiles
 folder, url = Path(sys.argv[1]), sys.argv[2]
 generate_cot(
     CotFiles(folder / "rows.jsonl", folder / "out.jsonl"),

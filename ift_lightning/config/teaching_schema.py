@@ -36,7 +36,7 @@ class TeacherConfig:
 
     name: str = MISSING
     kind: TeacherKind = MISSING
-    model: str = MISSING  # its name on the server, or a folder
+    model: str = ""  # its name on the server, or a folder
     max_tokens: int = 2048  # of an answer
     temperature: float | None = 0.7  # at 0, an answer that was refused comes again
     top_p: float | None = None

@@ -140,7 +140,7 @@ class DataPreparation:
             num_filtered += 1
             writer.reject(row)
 
-        candidates = self._candidates(source, reject, leave_out)
+        candidates = self.records(source, reject, leave_out)
         with tqdm(
             candidates, desc="tokenizing", unit=" rows", delay=2, disable=not progress_bar
         ) as bar:
@@ -169,9 +169,17 @@ class DataPreparation:
             )
         raise UserError(_bad_rows_message(shown, num_bad, num_kept, rejected_path))
 
-    def _candidates(
-        self, source: RecordSource, reject: OnBad, leave_out: OnBad
+    def records(
+        self, source: RecordSource, reject: OnBad, leave_out: OnBad | None = None
     ) -> Iterator[tuple[str, RawRow, InstructionRecord]]:
+        """Yield split, raw row and record of every row within the limits, before tokenizing.
+
+        Args:
+            source: Rows.
+            reject: Takes each row that cannot be used.
+            leave_out: Takes each row without the levels compared; None hands it to ``reject``.
+        """
+        leave_out = leave_out or reject
         seen: dict[str, int] = {}
         for raw, original in source.records(reject):
             missing = [

@@ -57,7 +57,7 @@ class ReasoningLevels:
         return TeacherRequest(record.id, messages, attempt)
 
     def _wants_code(self, record: InstructionRecord) -> bool:
-        return self.check_code is not None and bool(record.tests)
+        return self.check_code is not None and has_runnable_tests(record)
 
     def read(self, record: InstructionRecord, answer: TeacherAnswer) -> InstructionRecord:
         """Return the row with the reasoning of an answer.
@@ -81,6 +81,11 @@ class ReasoningLevels:
                 raise BadReplyError(f"the code after the reasoning fails the tests: {problem}")
         ordered = {level: reasoning[level] for level in REASONING_LEVELS}
         return dataclasses.replace(record, reasoning=ordered)
+
+
+def has_runnable_tests(record: InstructionRecord) -> bool:
+    """Whether a row has tests, and of a kind that can be run: those of Python code."""
+    return bool(record.tests) and record.language in ("", "python", "py", "python3")
 
 
 def _check_order(reasoning: Mapping[str, str]) -> None:

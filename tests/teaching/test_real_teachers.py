@@ -24,8 +24,9 @@ from ift_lightning.config.teaching_schema import (
     TeacherConfig,
     TeacherKind,
 )
-from ift_lightning.cot_generation import CotFiles, generate_cot
+from ift_lightning.cot_generation import generate_cot
 from ift_lightning.errors import UserError
+from ift_lightning.teaching.accounts import CotFiles
 from ift_lightning.teaching.exchange import RequestFailedError, TeacherAnswer, TeacherRequest
 
 PROMPTS = CotPromptsConfig("p", "", '"instruction": "{{ instruction }}"', "{{ instruction }}")

@@ -1,0 +1,1 @@
+"""What runs inside the sandbox: scripts that import nothing of ours but each other."""
