@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,13 @@ from typing import Any
 from ift_lightning.config.prepare_schema import (
     DrillsTaskConfig,
     PrepareConfig,
-    ReverseTaskConfig,
     Side,
     SplitTaskConfig,
+    StripTaskConfig,
 )
 from ift_lightning.data.record_sources import FileSource
-from ift_lightning.data.row_tools import default_workers
-from ift_lightning.data.tool_files import check_output
+from ift_lightning.data.row_tools import RowRun, RowTool, default_workers, finish
+from ift_lightning.data.tool_files import check_output, reports_beside
 from ift_lightning.errors import UserError, suggest
 
 
@@ -61,7 +62,7 @@ def _output(config: PrepareConfig, *, is_folder: bool) -> Path:
 
 
 def _source(config: PrepareConfig, path: Path) -> FileSource:
-    return FileSource(path, form=config.data.form, fields=config.data.fields)
+    return FileSource(path, form=config.form, fields=config.fields)
 
 
 def _split(config: PrepareConfig) -> dict[str, Any]:
@@ -81,10 +82,10 @@ def _split(config: PrepareConfig) -> dict[str, Any]:
             single_to_test=task.single is Side.test,
             near_duplicates=task.near_duplicates.value,
         ),
-        form=config.data.form,
+        form=config.form,
         stratify_is_asked=task.stratify not in (None, "subtype"),
         num_workers=_workers(config),
-        progress_bar=config.trainer.progress_bar,
+        progress_bar=config.progress_bar,
     )
     print(
         f"{report['num_train']:,} rows for training and {report['num_test']:,} for the test, of "
@@ -98,6 +99,65 @@ def _split(config: PrepareConfig) -> dict[str, Any]:
         print(f"without a test row: {', '.join(report['without_test'])}")
     _print_rejected(report)
     print(f"written to {folder}")
+    return report
+
+
+def _change_rows(
+    config: PrepareConfig, tool: RowTool, version: int, options: dict[str, Any]
+) -> dict[str, Any]:
+    """Run a tool over the rows of ``input``, into the JSONL file ``output``."""
+    path, output = _input(config), _output(config, is_folder=False)
+    check_output(path, [output], overwrite=config.overwrite)
+    source = _source(config, path)
+    facts = {
+        "task": config.task.name,
+        "version": version,
+        "output": output.name,
+        "options": options,
+    }
+    report_path, rejected_path = reports_beside(output)
+    run = RowRun(
+        output.with_name(f".{output.name}.partial"),
+        [config.task.name, version, source.fingerprint, options],
+    )
+    run.run(
+        source,
+        tool,
+        num_workers=_workers(config),
+        progress_bar=config.progress_bar,
+        title=config.task.name,
+    )
+    report = finish(run, output, rejected_path, report_path, facts)
+    if run.num_resumed:
+        print(f"{run.num_resumed:,} rows were done already by a run that was stopped")
+    print(
+        f"{report['num_changed']:,} of {report['num_rows']:,} rows changed, "
+        f"{report['num_unchanged']:,} did not; written to {output}, report in {report_path}"
+    )
+    _print_rejected(report)
+    return report
+
+
+def _reverse(config: PrepareConfig) -> dict[str, Any]:
+    from ift_lightning.data.record_tools import ReverseTool
+
+    return _change_rows(config, ReverseTool(), 1, {})
+
+
+def _strip_comments(config: PrepareConfig) -> dict[str, Any]:
+    from ift_lightning.data.comments import STRIP_VERSION, StripOptions
+    from ift_lightning.data.record_tools import StripTool
+
+    task = config.task
+    assert isinstance(task, StripTaskConfig)
+    options = {
+        "strip_docstrings": task.strip_docstrings,
+        "guess_language": task.guess_language,
+    }
+    report = _change_rows(config, StripTool(StripOptions(**options)), STRIP_VERSION, options)
+    for name, count in report["counts"].items():
+        if name.startswith("row:") and name not in ("row:changed", "row:unchanged"):
+            print(f"  {name.removeprefix('row:').replace('_', ' ')}: {count:,} rows")
     return report
 
 
@@ -120,11 +180,19 @@ def _drills(config: PrepareConfig) -> dict[str, Any]:
         task.kind.value,
         sizes,
         seed=config.seed,
-        progress_bar=config.trainer.progress_bar,
+        progress_bar=config.progress_bar,
     )
     numbers = ", ".join(f"{count:,} {split}" for split, count in report["splits"].items())
     print(f"{report['version']}: {numbers} rows, written to {folder}")
     return report
+
+
+def _generate_cot(config: PrepareConfig) -> dict[str, Any]:
+    path, output = _input(config), _output(config, is_folder=False)
+    check_output(path, [output], overwrite=config.overwrite)
+    from ift_lightning.cot_generation import run_generate_cot
+
+    return run_generate_cot(dataclasses.replace(config, input=str(path), output=str(output)))
 
 
 def _not_there(config: PrepareConfig) -> dict[str, Any]:
@@ -134,8 +202,8 @@ def _not_there(config: PrepareConfig) -> dict[str, Any]:
 _TASKS: dict[str, Callable[[PrepareConfig], dict[str, Any]]] = {
     "split": _split,
     "drills": _drills,
-    "strip_comments": _not_there,
-    "generate_cot": _not_there,
-    "reverse": _not_there,
+    "strip_comments": _strip_comments,
+    "generate_cot": _generate_cot,
+    "reverse": _reverse,
     "audit": _not_there,
 }

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 from ift_lightning.config.schema import TrainConfig
+from ift_lightning.config.teaching_schema import CotConfig, CotPromptsConfig, TeacherConfig
 
 
 class DuplicateText(Enum):
@@ -108,6 +109,12 @@ class PrepareConfig(TrainConfig):
     output: str | None = None  # .jsonl file, or folder, by task
     overwrite: bool = False  # replace a finished output
     workers: int | None = None  # processes; None: one a core
+    form: str = "${data.form}"  # of the rows read
+    fields: dict[str, str] = "${data.fields}"  # type: ignore[assignment]  # ours -> the file's
+    progress_bar: bool = "${trainer.progress_bar}"  # type: ignore[assignment]
+    teacher: TeacherConfig = MISSING
+    cot_prompts: CotPromptsConfig = MISSING
+    cot: CotConfig = field(default_factory=CotConfig)
 
 
 def register_tasks() -> None:

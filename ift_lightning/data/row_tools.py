@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from tqdm.auto import tqdm
 
 from ift_lightning.data.preparation import RecordSource
-from ift_lightning.data.tool_files import Account, json_line, write_json
+from ift_lightning.data.tool_files import Account, json_line, whole_file, write_json
 from ift_lightning.errors import BadRowError, UserError
 from ift_lightning.types import InstructionRecord, RawRow, RejectedRow, json_fingerprint
 
@@ -256,8 +256,10 @@ class RowRun:
         hidden.replace(self._state)
 
 
-def finish(run: RowRun, output: Path, rejected: Path, report: Path, facts: dict[str, Any]) -> None:
-    """Put the files of a run where they belong, the output last.
+def finish(
+    run: RowRun, output: Path, rejected: Path, report: Path, facts: dict[str, Any]
+) -> dict[str, Any]:
+    """Put the files of a run where they belong, the output last, and return the report.
 
     Args:
         run: A run that went through all rows.
@@ -269,14 +271,17 @@ def finish(run: RowRun, output: Path, rejected: Path, report: Path, facts: dict[
     Raises:
         UserError: No row could be used.
     """
-    output.parent.mkdir(parents=True, exist_ok=True)
+    account = run.account
     rejected.unlink(missing_ok=True)
-    if run.account.num_rejected:
-        shutil.copyfile(run.rejected, rejected)
-    write_json(report, {**facts, **run.account.to_json()})
-    if run.account.num_rejected == run.account.num_rows:
+    if account.num_rejected:
+        with whole_file(rejected) as file:
+            file.write(run.rejected.read_text(encoding="utf-8"))
+    entries = {**facts, **account.to_json()}
+    write_json(report, entries)
+    if account.num_rejected == account.num_rows:
         run.remove()
-        reason = next(iter(run.account.rejected), "there are none")
+        reason = next(iter(account.rejected), "there are none")
         raise UserError(f"no row can be used ({reason}); all of them are in {rejected}")
     run.output.replace(output)
     run.remove()
+    return entries

@@ -95,7 +95,7 @@ def _is_account(file: Path) -> bool:
         report = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return isinstance(report, dict) and {"task", "num_rejected"} <= report.keys()
+    return isinstance(report, dict) and {"task", "num_rows"} <= report.keys()
 
 
 def read_rows(files: Sequence[Path], on_bad: OnBad) -> Iterator[RawRow]:

@@ -82,7 +82,7 @@ def test_help_lists_groups_and_options(tmp_path: Path) -> None:
     assert "peft: adalora, dora, full, ia3, lora, prefix, prompt, ptuning, qlora" in result.stdout
 
 
-@pytest.mark.parametrize("command", ["report", "prepare"])
+@pytest.mark.parametrize("command", ["report"])
 def test_command_that_is_not_there_says_so(command: str) -> None:
     result = subprocess.run(
         [sys.executable, "-m", f"ift_lightning.{command}"],
