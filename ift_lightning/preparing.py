@@ -134,7 +134,7 @@ def _change_rows(
         f"{report['num_changed']:,} of {report['num_rows']:,} rows changed, "
         f"{report['num_unchanged']:,} did not; written to {output}, report in {report_path}"
     )
-    _print_rejected(report)
+    _print_rejected(report, rejected_path.name)
     return report
 
 
@@ -145,7 +145,7 @@ def _reverse(config: PrepareConfig) -> dict[str, Any]:
 
 
 def _strip_comments(config: PrepareConfig) -> dict[str, Any]:
-    from ift_lightning.data.comments import STRIP_VERSION, StripOptions
+    from ift_lightning.data.comments import STRIP_VERSION, StripOptions, StripStatus
     from ift_lightning.data.record_tools import StripTool
 
     task = config.task
@@ -155,16 +155,17 @@ def _strip_comments(config: PrepareConfig) -> dict[str, Any]:
         "guess_language": task.guess_language,
     }
     report = _change_rows(config, StripTool(StripOptions(**options)), STRIP_VERSION, options)
-    for name, count in report["counts"].items():
-        if name.startswith("row:") and name not in ("row:changed", "row:unchanged"):
-            print(f"  {name.removeprefix('row:').replace('_', ' ')}: {count:,} rows")
+    for status in StripStatus:
+        count = report["counts"].get(f"row:{status}", 0)
+        if count and status not in (StripStatus.CHANGED, StripStatus.UNCHANGED):
+            print(f"  left as they were, {status.replace('_', ' ')}: {count:,}")
     return report
 
 
-def _print_rejected(report: dict[str, Any]) -> None:
+def _print_rejected(report: dict[str, Any], name: str = "rejected.jsonl") -> None:
     if report["num_rejected"]:
         reasons = "; ".join(f"{count:,}: {why}" for why, count in report["rejected"].items())
-        print(f"rows left out, see rejected.jsonl: {report['num_rejected']:,} ({reasons})")
+        print(f"rows left out, see {name}: {report['num_rejected']:,} ({reasons})")
 
 
 def _drills(config: PrepareConfig) -> dict[str, Any]:

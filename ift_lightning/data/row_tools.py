@@ -70,16 +70,35 @@ def map_chunks(
             chunk = list(islice(source, chunk_size))
         return
     # A forked process would inherit the locks of whatever threads are running.
-    pool = ProcessPoolExecutor(num_workers, mp_context=multiprocessing.get_context("spawn"))
+    pool = ProcessPoolExecutor(
+        num_workers,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_set_function,
+        initargs=(function,),
+    )
     pending: deque[Future[ResultT]] = deque()
     try:
         while chunk or pending:
             while chunk and len(pending) < num_workers * _CHUNKS_AHEAD:
-                pending.append(pool.submit(function, chunk))
+                pending.append(pool.submit(_call_function, chunk))
                 chunk = list(islice(source, chunk_size))
             yield pending.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+# A process is given the function once: a tokenizer in it would be slow to send with every chunk.
+_function: Callable[[list[Any]], Any] | None = None
+
+
+def _set_function(function: Callable[[list[Any]], Any]) -> None:
+    global _function
+    _function = function
+
+
+def _call_function(chunk: list[Any]) -> Any:
+    assert _function is not None
+    return _function(chunk)
 
 
 def default_workers() -> int:

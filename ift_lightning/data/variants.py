@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 
-from ift_lightning.data.comments import strip_record_comments
+from ift_lightning.data.comments.records import record_stripper
 from ift_lightning.errors import BadRowError, UserError, suggest
 from ift_lightning.types import InstructionRecord
 
@@ -53,7 +53,7 @@ def reverse(record: InstructionRecord) -> InstructionRecord:
 
 VARIANTS: Mapping[str, Callable[[InstructionRecord], InstructionRecord]] = {
     "standard": standard,
-    "no_comments": strip_record_comments,
+    "no_comments": record_stripper(),
     "reverse": reverse,
 }
 
