@@ -36,6 +36,8 @@ def run_generate_cot(config: PrepareConfig) -> dict[str, Any]:
     Raises:
         UserError: See :func:`generate_cot`; or rows have tests, and nothing here can contain code.
     """
+    if not config.input or not config.output:
+        raise UserError("task=generate_cot needs input=PATH and output=PATH")
     files = CotFiles(
         Path(config.input).expanduser(),
         Path(config.output).expanduser(),

@@ -196,8 +196,14 @@ def _generate_cot(config: PrepareConfig) -> dict[str, Any]:
     return run_generate_cot(dataclasses.replace(config, input=str(path), output=str(output)))
 
 
-def _not_there(config: PrepareConfig) -> dict[str, Any]:
-    raise UserError(f"task={config.task.name} is not there yet in this version")
+def _audit(config: PrepareConfig) -> dict[str, Any]:
+    if config.output:
+        folder = _output(config, is_folder=True)
+        source = Path(config.input).expanduser() if config.input else None
+        check_output(source, [folder / "report.json"], overwrite=config.overwrite)
+    from ift_lightning.auditing import audit
+
+    return audit(config, num_workers=_workers(config))
 
 
 _TASKS: dict[str, Callable[[PrepareConfig], dict[str, Any]]] = {
@@ -206,5 +212,5 @@ _TASKS: dict[str, Callable[[PrepareConfig], dict[str, Any]]] = {
     "strip_comments": _strip_comments,
     "generate_cot": _generate_cot,
     "reverse": _reverse,
-    "audit": _not_there,
+    "audit": _audit,
 }

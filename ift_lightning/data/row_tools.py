@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -53,7 +53,7 @@ def map_chunks(
     *,
     num_workers: int,
     chunk_size: int = CHUNK_ROWS,
-) -> Iterator[ResultT]:
+) -> Generator[ResultT, None, None]:
     """Yield ``function(chunk)`` of every chunk, in order.
 
     Args:
