@@ -31,8 +31,8 @@ def audit_text(audit: Mapping[str, Any]) -> str:
     if "file" in benchmark:
         lines.append(
             f"benchmark   {benchmark['num_rows']:,} rows share {benchmark['ngram_size']} words "
-            f"in a row with {benchmark['num_problems']:,} of {benchmark['num_all_problems']:,} problems "
-            f"of {benchmark['file']}"
+            f"in a row with {benchmark['num_problems']:,} of the "
+            f"{benchmark['num_all_problems']:,} problems of {benchmark['file']}"
         )
     for name in ("languages", "categories", "subtypes"):
         counts = audit[name]

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from ift_lightning.data.auditing.overlap import NgramIndex
 from ift_lightning.data.comments import canonical_language
+from ift_lightning.data.comments.guessing import guess_language
 from ift_lightning.data.normalized_text import answer_text, request_text, text_key
 from ift_lightning.errors import BadRowError
 from ift_lightning.types import InstructionRecord, TokenizedExample
@@ -49,6 +50,7 @@ class RowFacts:
     row_key: bytes
     request_key: bytes
     language: str
+    language_source: str  # "row", "fence", "guess" or ""
     category: str
     subtype: str
     benchmark: str | None
@@ -102,6 +104,7 @@ class RowAuditor:
         request, answer = request_text(record), answer_text(record)
         text = f"{request}\n{answer}"
         is_too_long, num_cut, problem = fit
+        language, source = _language(record, request, answer)
         return RowFacts(
             id=record.id,
             split=split,
@@ -117,11 +120,23 @@ class RowAuditor:
             ).digest(),
             row_key=text_key(text),
             request_key=text_key(request),
-            language=record.language or _fence_language(text),
+            language=language,
+            language_source=source,
             category=record.category,
             subtype=record.subtype,
             benchmark=self.benchmark.problem_in(text) if self.benchmark else None,
         )
+
+
+def _language(record: InstructionRecord, request: str, answer: str) -> tuple[str, str]:
+    """Return a row's language and how it is known."""
+    if record.language:
+        return record.language, "row"
+    language = _fence_language(f"{request}\n{answer}")
+    if language:
+        return language, "fence"
+    guess = guess_language(answer, request)
+    return (guess.language, "guess") if guess else ("", "")
 
 
 def _fence_language(text: str) -> str:

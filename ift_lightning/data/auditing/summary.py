@@ -39,6 +39,7 @@ def summarize(facts: Sequence[RowFacts], max_seq_length: int) -> dict[str, Any]:
         },
         "benchmark": benchmark_overlap(facts),
         "languages": _counted(row.language for row in facts),
+        "language_sources": _counted(row.language_source for row in facts),
         "categories": _counted(row.category for row in facts),
         "subtypes": _counted(row.subtype for row in facts),
     }
