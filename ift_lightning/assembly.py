@@ -191,9 +191,11 @@ def build_preparation(config: TrainConfig) -> DataPreparation:
     split_of = splitter.split_of
     if data.split_rule is SplitRule.mbpp:
         split_of, split_key = MbppSplitter().split_of, ["mbpp"]
+    chosen = variant(config.data_variant.name)
     return DataPreparation(
-        variant=variant(config.data_variant.name),
-        variant_name=config.data_variant.name,
+        variant=chosen,
+        variant_name=chosen.key,
+        variant_counts=chosen.counts,
         split_of=split_of,
         split_key=split_key,
         limits={"train": data.num_train, "val": data.num_val, "test": data.num_test},

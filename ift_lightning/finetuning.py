@@ -135,6 +135,7 @@ class FineTuning:
         self.record.data = {
             "name": config.data.name,
             "variant": config.data_variant.name,
+            "variant_counts": data.variant_counts,
             "cot_level": config.cot_level.name,
             "template": config.template.name,
             "fingerprint": train.fingerprint,

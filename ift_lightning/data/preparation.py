@@ -55,6 +55,7 @@ class DataPreparation:
         split_key: Identifies ``split_of`` in the cache's key.
         limits: At most so many rows of a split, in the order of reading. A row that is rejected
             later still counts, so that arms of a comparison look at the same rows.
+        variant_counts: What ``variant`` did, by kind, as far as it has gone; kept with the tokens.
         skip_bad_rows: Go on without bad rows. Otherwise any bad row stops the run.
         required_levels: Levels of reasoning that a comparison is about, "none" among them. A row
             without the reasoning of each is left out, which stops nothing.
@@ -67,6 +68,7 @@ class DataPreparation:
     split_of: Callable[[str], str]
     split_key: Any
     limits: Mapping[str, int | None] = field(default_factory=dict)
+    variant_counts: Mapping[str, int] = field(default_factory=dict)
     skip_bad_rows: bool = False
     required_levels: Sequence[str] = ()
     level_builders: Mapping[str, Builder] = field(default_factory=dict)
@@ -148,6 +150,7 @@ class DataPreparation:
             rows = iter(bar)
             while block := list(islice(rows, _BLOCK)):
                 self._tokenize(block, builder, writer, reject)
+        writer.variant_counts = dict(self.variant_counts)
         num_kept = sum(writer.num_rows.values())
         num_bad = writer.num_rejected - num_filtered
         if num_kept and (self.skip_bad_rows or not num_bad):

@@ -44,6 +44,7 @@ class TokenizedData:
     # Level of reasoning -> target tokens that the training rows would have at it, for every level
     # that DataPreparation was asked to look at.
     num_target_tokens_by_level: dict[str, int] = field(default_factory=dict)
+    variant_counts: dict[str, int] = field(default_factory=dict)  # what the variant did, by kind
 
 
 class TokenCacheWriter:
@@ -53,6 +54,7 @@ class TokenCacheWriter:
         self.folder = folder
         self.num_rejected = 0
         self.num_target_tokens_by_level: dict[str, int] = {}
+        self.variant_counts: dict[str, int] = {}
         self._splits = {name: SplitWriter(folder / f"{name}.arrow") for name in SPLITS}
         self._rejected_path = folder / "rejected.jsonl"
         self._rejected: IO[str] = self._rejected_path.open("w", encoding="utf-8")
@@ -89,6 +91,7 @@ class TokenCacheWriter:
             "format": CACHE_FORMAT,
             "num_rejected": self.num_rejected,
             "num_target_tokens_by_level": self.num_target_tokens_by_level,
+            "variant_counts": self.variant_counts,
             "splits": statistics,
             "num_bytes": {file.name: file.stat().st_size for file in self.folder.iterdir()},
         }
@@ -134,6 +137,7 @@ class TokenCache:
             }
             num_rejected = int(meta["num_rejected"])
             by_level = dict(meta["num_target_tokens_by_level"])
+            variant_counts = dict(meta["variant_counts"])
         # Whatever is wrong with an entry, making it again mends it.
         except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException):
             return None
@@ -143,6 +147,7 @@ class TokenCache:
             folder / "rejected.jsonl",
             from_cache=True,
             num_target_tokens_by_level=by_level,
+            variant_counts=variant_counts,
         )
 
     def make(

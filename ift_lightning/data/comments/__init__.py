@@ -11,6 +11,8 @@ from ift_lightning.data.comments.outcome import (
     StrippedPiece,
     StripStatus,
 )
+from ift_lightning.data.comments.parallel import strip_records
+from ift_lightning.data.comments.records import strip_record
 from ift_lightning.data.comments.stripping import strip_code
 
 __all__ = [
@@ -23,4 +25,6 @@ __all__ = [
     "StrippedPiece",
     "canonical_language",
     "strip_code",
+    "strip_record",
+    "strip_records",
 ]

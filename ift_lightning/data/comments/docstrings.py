@@ -7,7 +7,6 @@ docstring, so all of them go.
 from __future__ import annotations
 
 import ast
-import copy
 import re
 
 _Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
@@ -24,15 +23,13 @@ def uses_docstrings(tree: ast.Module) -> bool:
     )
 
 
-def without_docstrings(tree: ast.Module) -> ast.Module:
-    """Return the tree that is expected once the docstrings are gone."""
-    expected = copy.deepcopy(tree)
-    for node in ast.walk(expected):
+def drop_docstrings(tree: ast.Module) -> None:
+    """Turn a tree into the one that is expected once the docstrings are gone."""
+    for node in ast.walk(tree):
         if isinstance(node, _Documented):
             num_strings = len(_leading_strings(node))
             if num_strings:
                 node.body = node.body[num_strings:] or [ast.Pass()]
-    return expected
 
 
 def remove_docstrings(code: str, tree: ast.Module) -> tuple[str, int]:

@@ -80,7 +80,7 @@ class ParsedCode:
 
 # The grammars of C and C++ take blanks at the end of such a line for a syntax error.
 _BLANKS_AT_END = re.compile(
-    r"^([ \t]*#[ \t]*(?:include|if|ifdef|ifndef|elif|else|endif|undef)\b)"
+    r"^([ \t]*#[ \t]*(?:include\b|define(?=[ \t]+\w+[ \t]+\r?$)))"
     r"((?:(?!//|/\*|\\$)[^\n])*?)([ \t]+)(?=\r?$)",
     re.MULTILINE,
 )

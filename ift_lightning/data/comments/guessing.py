@@ -75,8 +75,8 @@ _SIGNS = _compiled(
         "javascript": r"\bconsole\.\w+\(|\bdocument\.(?:get|query|create)\w+\(|\brequire\(['\"]"
         r"|^\s*(?:const|let) \w+ = |\bfunction\s*\w*\([\w, ]*\)\s*\{|===|=>\s*[{(]",
         "typescript": r"^\s*(?:export )?interface \w+ \{|\w\??: (?:string|number|boolean)\b",
-        "cpp": r"#include\s*<(?:iostream|vector|string|algorithm|map)>|\bstd::|\b(?:cout|cin)\s*[<>]{2}"
-        r"|\busing namespace\b",
+        "cpp": r"#include\s*<(?:iostream|vector|string|algorithm|map)>|\bstd::"
+        r"|\b(?:cout|cin)\s*[<>]{2}|\busing namespace\b",
         "c": r"#include\s*<(?:stdio|stdlib|string)\.h>",
         "csharp": r"^\s*using System\b|\bConsole\.(?:Write|Read)",
         "go": r"^package \w+\s*$|\bfmt\.Print|^func \w+\(.*\{\s*$",
@@ -84,8 +84,8 @@ _SIGNS = _compiled(
         "rust": r"\bfn \w+\s*[(<].*\{|\blet mut \w|\bprintln!\(",
         "sql": r"\A\s*(?:--[^\n]*\s+)*(?:SELECT\b[\s\S]+\bFROM|INSERT INTO|UPDATE\b[\s\S]+\bSET|"
         r"DELETE FROM|CREATE (?:TABLE|VIEW|INDEX|DATABASE)|ALTER TABLE|DROP TABLE)\b",
-        "html": r"\A\s*(?:<!--[\s\S]*?-->\s*)*<(?:head|body|div|form|table|ul|ol|p|h[1-6]|nav|section|"
-        r"header|footer|main|style|script|svg|button|input|img|a)\b[\s\S]*>\s*\Z",
+        "html": r"\A\s*(?:<!--[\s\S]*?-->\s*)*<(?:head|body|div|form|table|ul|ol|p|h[1-6]|nav|"
+        r"section|header|footer|main|style|script|svg|button|input|img|a)\b[\s\S]*>\s*\Z",
         "css": r"\A\s*(?:/\*[\s\S]*?\*/\s*)*[\w.#*:\-][^{};=()]*\{\s*(?:/\*[\s\S]*?\*/\s*)*"
         r"[a-z-]+\s*:[^{}]+;",
     }
@@ -106,7 +106,7 @@ def guess_language(code: str, request: str = "") -> Guess | None:
             return Guess(language, "first line") if parses(language, code) else None
     signs = [name for name, pattern in _SIGNS.items() if pattern.search(code)]
     signs = [name for name in signs if parses(name, code)]
-    if _is_surely_python(code):
+    if is_surely_python(code):
         signs.append("python")
     for wide, narrow in _SUPERSETS.items():
         if wide in signs and narrow in signs:
@@ -149,7 +149,7 @@ def parses(language: str, code: str) -> bool:
     return parsed is not None and parsed.tree.root_node.child_count > 0
 
 
-def _is_surely_python(code: str) -> bool:
+def is_surely_python(code: str) -> bool:
     """Return whether a text parses as Python and has a statement that only Python writes so."""
     tree = parse_python(code)
     if tree is None:

@@ -70,9 +70,7 @@ def strip_html(text: str, strip_nested: StripNested) -> StrippedCode:
         language = _nested_language(stripped[node.start_byte : node.end_byte])
         if raw is None or not language:
             continue
-        nested = strip_nested(
-            language, from_bytes_text(stripped[raw.start_byte : raw.end_byte])
-        )
+        nested = strip_nested(language, from_bytes_text(stripped[raw.start_byte : raw.end_byte]))
         if nested.status not in (StripStatus.CHANGED, StripStatus.UNCHANGED):
             reason = f"its {language}: {nested.reason}"
             return StrippedCode(text, nested.status, reason, +counts)
@@ -85,9 +83,7 @@ def strip_html(text: str, strip_nested: StripNested) -> StrippedCode:
     if _page(result) != _page(text):
         return StrippedCode(text, StripStatus.PROOF_FAILED, "the page would have changed", +counts)
     after = parse("html", as_bytes_text(result))
-    if after is None or any(
-        not comment.directive for comment in find_comments("html", after)
-    ):
+    if after is None or any(not comment.directive for comment in find_comments("html", after)):
         return StrippedCode(text, StripStatus.PROOF_FAILED, "a comment is left", +counts)
     return StrippedCode(result, StripStatus.CHANGED, "", +counts)
 

@@ -30,7 +30,7 @@ def preprocessor_comments(text: str) -> list[tuple[int, int]]:
 
 
 def without_comments(text: str) -> str:
-    """Return the text of a directive without its comments, blanks and line breaks as they may be."""
+    """Return the text of a directive without comments, with one blank for several."""
     for start, end in reversed(preprocessor_comments(text)):
         text = f"{text[:start]} {text[end:]}"
     return " ".join(re.sub(r"\\\r?\n", " ", text).split())

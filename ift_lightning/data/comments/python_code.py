@@ -15,9 +15,9 @@ from collections import Counter
 
 from ift_lightning.data.comments.directives import directive_of
 from ift_lightning.data.comments.docstrings import (
+    drop_docstrings,
     remove_docstrings,
     uses_docstrings,
-    without_docstrings,
 )
 from ift_lightning.data.comments.editing import Comment, remove_comments
 from ift_lightning.data.comments.magics import mask_magics
@@ -70,7 +70,7 @@ def _strip(code: str, tree: ast.Module, strip_docstrings: bool) -> StrippedCode:
         return StrippedCode(code, StripStatus.UNCHANGED, "", counts)
     stripped = remove_comments(stripped, removed)
     if counts["removed:docstring"]:
-        tree = without_docstrings(tree)
+        drop_docstrings(tree)
     failure = _failure(stripped, tree, [comment.directive for comment in comments])
     if failure:
         return StrippedCode(code, StripStatus.PROOF_FAILED, failure, counts)
@@ -170,8 +170,9 @@ def equal_trees(first: ast.AST, second: ast.AST) -> bool:
                 one, other = getattr(left, name, None), getattr(right, name, None)
                 if one is not other:
                     pairs.append((one, other))
-        elif left != right and repr(left) != repr(right):  # NaN is not equal to itself
-            return False
-        elif isinstance(left, float | complex) and repr(left) != repr(right):  # -0.0, 0.0
+        elif isinstance(left, float | complex):
+            if repr(left) != repr(right):  # 0.0 equals -0.0
+                return False
+        elif left != right:
             return False
     return True

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 
 from ift_lightning.data.comments.fences import Passage, split_fences
-from ift_lightning.data.comments.guessing import guess_language
+from ift_lightning.data.comments.guessing import guess_language, is_surely_python, parses
 from ift_lightning.data.comments.languages import canonical_language
 from ift_lightning.data.comments.outcome import (
     StripOptions,
@@ -25,6 +24,9 @@ _PRECEDENCE = (
     StripStatus.NOT_PARSABLE,
     StripStatus.UNKNOWN_LANGUAGE,
 )
+
+# Prose with a fence is no program in these. To JavaScript it is one, of a label and a template.
+_BREAK_ON_FENCES = frozenset({"python", "java", "c", "cpp", "csharp", "rust"})
 
 
 def strip_record(record: InstructionRecord, options: StripOptions | None = None) -> StripOutcome:
@@ -94,11 +96,18 @@ class _RecordStripper:
     ) -> str:
         if "```" in text or "~~~" in text:
             passages = split_fences(text)
-            if any(passage.is_code for passage in passages):
+            if any(passage.is_code for passage in passages) and not self._is_program(text):
                 return self._blocks(passages, where)
         if is_prose or not text:
             return text
         return self._whole(text, where, is_answer)
+
+    def _is_program(self, text: str) -> bool:
+        """Return whether a text with fences is code all the same, for example in a docstring."""
+        language = canonical_language(self.record.language)
+        if language in _BREAK_ON_FENCES:
+            return parses(language, text)
+        return not self.record.language and is_surely_python(text)
 
     def _blocks(self, passages: list[Passage], where: str) -> str:
         parts, number = [], 0
@@ -174,24 +183,11 @@ class _RecordStripper:
 
     def _note(self, where: str, language: str, source: str, stripped: StrippedCode) -> None:
         self.pieces.append(
-            StrippedPiece(where, language, source, stripped.status, stripped.reason, stripped.counts)
+            StrippedPiece(
+                where, language, source, stripped.status, stripped.reason, stripped.counts
+            )
         )
 
 
 def _left(text: str, reason: str) -> StrippedCode:
     return StrippedCode(text, StripStatus.NOT_PARSABLE, reason)
-
-
-def record_stripper(
-    options: StripOptions | None = None,
-) -> Callable[[InstructionRecord], InstructionRecord]:
-    """Return the record-to-record function of ``data_variant=no_comments``.
-
-    A row that cannot be stripped comes back as it was.
-    """
-    chosen = options or StripOptions()
-
-    def without_comments(record: InstructionRecord) -> InstructionRecord:
-        return strip_record(record, chosen).record
-
-    return without_comments

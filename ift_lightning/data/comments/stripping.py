@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 from ift_lightning.data.comments.editing import RESERVED
@@ -11,6 +12,7 @@ from ift_lightning.data.comments.languages import LANGUAGES
 from ift_lightning.data.comments.outcome import StrippedCode, StripStatus
 from ift_lightning.data.comments.python_code import strip_python
 
+_BYTE_ORDER_MARK = "\ufeff"
 _SLASHES = ("//", "/*")
 _MARKERS: dict[str, tuple[str, ...]] = {
     "python": ("#",),
@@ -68,6 +70,9 @@ def strip_code(language: str, code: str, *, strip_docstrings: bool = False) -> S
         raise ValueError(f"no comments are known of the language {language!r}")
     if not may_have_comments(code, language, strip_docstrings=strip_docstrings):
         return StrippedCode(code, StripStatus.UNCHANGED)
+    if code.startswith(_BYTE_ORDER_MARK):
+        inner = strip_code(language, code[1:], strip_docstrings=strip_docstrings)
+        return dataclasses.replace(inner, text=_BYTE_ORDER_MARK + inner.text)
     reason = refusal(language, code)
     if reason:
         return StrippedCode(code, StripStatus.NOT_PARSABLE, reason)
