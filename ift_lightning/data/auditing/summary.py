@@ -132,7 +132,8 @@ def split_overlap(facts: Sequence[RowFacts], split: str) -> dict[str, Any]:
         ``num_rows``: request and answer are those of a training row, once normalised;
         ``num_requests``: the request is.
     """
-    rows, requests = {}, {}
+    rows: dict[bytes, str] = {}
+    requests: dict[bytes, str] = {}
     for row in facts:
         if row.split == "train":
             rows.setdefault(row.row_key, row.id)
