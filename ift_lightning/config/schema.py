@@ -245,7 +245,7 @@ class SchedulerConfig:
 class TrainerConfig:
     """How long, how large the steps, how often to look."""
 
-    max_epochs: float = 3.0  # passes over the training rows; may be a fraction
+    max_epochs: float = 2.0  # passes over the training rows; may be a fraction
     max_steps: int | None = None  # optimizer steps, instead of epochs
     global_batch_size: int = 16  # rows per optimizer step, over all ranks
     micro_batch_size: int = 8  # rows that go through the model at once, at most

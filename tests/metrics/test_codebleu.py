@@ -103,3 +103,56 @@ def test_comments_are_no_part_of_syntax() -> None:
     commented = REFERENCE.replace("total = 0", "total = 0  # begin")
     scores = codebleu([commented], [REFERENCE]).corpus
     assert scores["codebleu/syntax"] == scores["codebleu/dataflow"] == 1.0
+
+
+def test_half_of_a_surrogate_pair_does_not_end_the_evaluation() -> None:
+    result = codebleu(["x = '\ud800'", REFERENCE], ["x = 1", REFERENCE])
+    assert result.per_item["codebleu"][1] == pytest.approx(1.0)
+
+
+def test_php_with_an_xml_head_in_a_string_is_read_as_php() -> None:
+    one, other = "$a = '<?xml ?>'; g($a);", "foreach ($q as $r) { h($r); } $a = '<?xml ?>';"
+    bare = codebleu([one], [other], language="php").corpus
+    assert bare == codebleu([f"<?php\n{one}"], [f"<?php\n{other}"], language="php").corpus
+    # As plain text, outside of any tag, both would be one equal node.
+    assert bare["codebleu/syntax"] < 1
+
+
+def test_endless_nesting_is_scored_as_an_empty_answer() -> None:
+    deep = "(" * 5000 + "1" + ")" * 5000
+    result = codebleu([deep, REFERENCE], [REFERENCE, REFERENCE])
+    blank = codebleu(["", REFERENCE], [REFERENCE, REFERENCE])
+    assert (result.corpus, result.per_item) == (blank.corpus, blank.per_item)
+    assert result.details == {"language": "python", "num_too_deep": 1}
+
+
+def test_nesting_that_programs_have_is_scored() -> None:
+    long_sum = "x = " + " + ".join(f"a{i}" for i in range(300))
+    result = codebleu([long_sum], [long_sum])
+    assert result.corpus["codebleu"] == pytest.approx(1.0)
+    assert "num_too_deep" not in result.details
+
+
+def test_a_renamed_variable_keeps_syntax_and_data_flow() -> None:
+    renamed = REFERENCE.replace("total", "result")
+    scores = codebleu([renamed], [REFERENCE]).corpus
+    assert scores["codebleu/syntax"] == scores["codebleu/dataflow"] == 1.0
+    assert scores["codebleu"] < 1
+
+
+def test_corpus_counts_matches_over_all_items_and_not_in_order() -> None:
+    predictions, references = [PREDICTION, REFERENCE, ""], [REFERENCE] * 3
+    forward = codebleu(predictions, references).corpus
+    assert forward == pytest.approx(codebleu(predictions[::-1], references).corpus)
+
+
+@pytest.mark.parametrize("language", CODEBLEU_LANGUAGES)
+def test_parts_of_every_language_are_those_of_the_package(language: str) -> None:
+    tag = "<?php\n" if language == "php" else ""
+    reference, prediction = tag + PROGRAMS[language], tag + PROGRAMS[language].replace("+ 1", "- x")
+    ours = codebleu([prediction], [reference], language=language).corpus
+    theirs = calc_codebleu([[reference]], [prediction], language)
+    assert ours["codebleu_upstream"] == pytest.approx(theirs["codebleu"])
+    for part in ("ngram", "weighted_ngram", "syntax", "dataflow"):
+        if f"codebleu/{part}" in ours:
+            assert ours[f"codebleu/{part}"] == pytest.approx(theirs[f"{part}_match_score"]), part
