@@ -52,7 +52,12 @@ def start(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 def rows(tmp_path: Path) -> Path:
     path = tmp_path / "rows.jsonl"
     made = [
-        {"id": f"r{n}", "instruction": f"Give {n}.", "output": f"x = {n}  # n", "language": "python"}
+        {
+            "id": f"r{n}",
+            "instruction": f"Give {n}.",
+            "output": f"x = {n}  # n",
+            "language": "python",
+        }
         for n in range(10)
     ]
     path.write_text("\n".join(map(json.dumps, [*made, {"instruction": "no answer"}])), "utf-8")
@@ -130,7 +135,9 @@ def test_a_finished_output_is_kept(rows: Path, tmp_path: Path) -> None:
 def test_drills_then_split(tmp_path: Path) -> None:
     sizes = ("num_train=20", "num_val=0", "num_test=0")
     prepare(composed("task=drills", "kind=defects", f"output={tmp_path / 'raw'}", *sizes))
-    report = prepare(composed("task=split", f"input={tmp_path / 'raw'}", f"output={tmp_path / 's'}"))
+    report = prepare(
+        composed("task=split", f"input={tmp_path / 'raw'}", f"output={tmp_path / 's'}")
+    )
     assert report["num_train"] + report["num_test"] == report["num_rows"] == 20
     assert report["single"] and report["num_rejected"] == 0
 
