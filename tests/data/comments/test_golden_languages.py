@@ -12,10 +12,9 @@ from ift_lightning.data.comments import LANGUAGES, StripStatus, strip_code
 GOLDEN = {
     "java": (
         "java",
-        "/** Doc. */\npublic class A {\n    // own line\n\n    String u = \"http://x\"; // url\n"
+        '/** Doc. */\npublic class A {\n    // own line\n\n    String u = "http://x"; // url\n'
         "    int f(/* n */ int a) { return a /* half */ / 2; }\n}\n",
-        "public class A {\n\n    String u = \"http://x\";\n"
-        "    int f(int a) { return a / 2; }\n}\n",
+        'public class A {\n\n    String u = "http://x";\n    int f(int a) { return a / 2; }\n}\n',
     ),
     "java method alone": ("java", "int f() { return 1; } // c\n", "int f() { return 1; }\n"),
     "javascript": (
@@ -183,10 +182,14 @@ KEPT = [
     ("typescript", '/// <reference path="a.d.ts" />\nf();\n', "reference"),
     ("java", "int x; // NOSONAR\n", "lint"),
     ("c", "int x; // NOLINT(foo)\n", "lint"),
-    ("c", "int f(int a) { switch (a) { case 1: a++; /* fall through */ case 2: ; } }\n", "fallthrough"),
+    (
+        "c",
+        "int f(int a) { switch (a) { case 1: a++; /* fall through */ case 2: ; } }\n",
+        "fallthrough",
+    ),
     ("cpp", "// clang-format off\nint x;\n", "formatter"),
     ("csharp", "// ReSharper disable All\nclass A {}\n", "lint"),
-    ("php", "<?php\n/** @Route(\"/a\") */\nfunction f() {}\n", "annotation"),
+    ("php", '<?php\n/** @Route("/a") */\nfunction f() {}\n', "annotation"),
     ("sql", "SELECT /*+ INDEX(a) */ x FROM t;\n", "hint"),
     ("css", "/* stylelint-disable */\na { b: c }\n", "lint"),
     ("html", "<!--[if IE]><b>x</b><![endif]-->\n<p>a</p>\n", "conditional"),

@@ -130,8 +130,14 @@ DOCSTRINGS = {
     "a body that empties": ('def f():\n    """d"""  # c\n', "def f():\n    pass\n"),
     "a module that empties": ('"""m"""\n', "pass\n"),
     "on the same line": ('def f(): "d"; return 1\n', "def f(): return 1\n"),
-    "several strings": ('def f():\n    "a"\n    "b"\n    return "c"\n', 'def f():\n    return "c"\n'),
-    "in brackets": ('def f():\n    ("a"  # c\n     "b")\n    return 1\n', "def f():\n    return 1\n"),
+    "several strings": (
+        'def f():\n    "a"\n    "b"\n    return "c"\n',
+        'def f():\n    return "c"\n',
+    ),
+    "in brackets": (
+        'def f():\n    ("a"  # c\n     "b")\n    return 1\n',
+        "def f():\n    return 1\n",
+    ),
     "semicolon": ('"""m""";\nx = 1\n', "x = 1\n"),
     "before a decorator": (
         'class A:\n    "é"\n    @p\n    def é(self): "é"; return 1\n',
@@ -234,5 +240,6 @@ def test_standard_library_sample() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_standard_library() -> None:
     assert sum(check_file(file) for file in library_files()) > 1000

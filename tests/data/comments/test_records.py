@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 
 import pytest
 
@@ -114,7 +115,9 @@ def test_what_cannot_be_stripped_comes_back_as_it_was() -> None:
         outcome = strip_record(row)
         assert (outcome.record, outcome.status) == (row, status)
         assert bool(outcome.reason) == (status is not StripStatus.UNCHANGED)
-    assert "kotlin" in strip_record(InstructionRecord("r", output="x // c", language="kotlin")).reason
+    assert (
+        "kotlin" in strip_record(InstructionRecord("r", output="x // c", language="kotlin")).reason
+    )
 
 
 def test_one_failed_proof_leaves_the_whole_row(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,12 +213,12 @@ def test_many_rows_keep_their_order(num_workers: int) -> None:
     rows = [dataclasses.replace(ROW, id=str(i), output=f"x = {i}  # c") for i in range(23)]
     taken = []
 
-    def reading() -> object:
+    def reading() -> Iterator[InstructionRecord]:
         for row in rows:
             taken.append(row.id)
             yield row
 
-    outcomes = strip_records(reading(), num_workers=num_workers, chunk_size=2)  # type: ignore[arg-type]
+    outcomes = strip_records(reading(), num_workers=num_workers, chunk_size=2)
     first = next(outcomes)
     assert first.record.output == "x = 0"
     assert len(taken) < len(rows)  # not all rows are read at once
