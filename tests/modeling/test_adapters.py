@@ -316,3 +316,14 @@ def test_added_tokens_are_refused_where_nothing_would_train_them(
     tokenizer = assembly.build_tokenizer(config)
     with pytest.raises(UserError, match=r"model.add_tokens: .*use peft=lora or peft=full"):
         assembly.build_model(config, tokenizer, 20)
+
+
+def test_dora_over_rows_of_zeros_stays_finite(model_folder: ModelFolder, tokenizer: Any) -> None:
+    config = compose_train("peft=dora", "model=local", f"model.path={model_folder('llama')}")
+    base = assembly.build_base_model(config, tokenizer)
+    with torch.no_grad():
+        base.model.layers[0].self_attn.q_proj.weight[:3] = 0
+    ids = torch.arange(12).reshape(1, 12)
+    expected = base(input_ids=ids).logits
+    adapted = attach_adapter(base, assembly.peft_settings(config, 8))
+    torch.testing.assert_close(adapted(input_ids=ids).logits, expected, atol=1e-4, rtol=0)
