@@ -101,8 +101,8 @@ class TrainabilityAudit(Callback):
         self.result["not_finite"] = sorted(no_numbers)
         if no_numbers:
             problems.append(
-                f"{len(no_numbers)} tensors hold values that are no numbers: training has diverged. "
-                "A lower optimizer.lr may help"
+                f"{len(no_numbers)} tensors hold values that are no numbers: training has "
+                "diverged. A lower optimizer.lr may help"
             )
         if not tensors:
             problems.append("nothing is trainable")
