@@ -167,7 +167,7 @@ def test_bad_rows_stop_the_run(tmp_path: Path, prepare: Prepare) -> None:
 def test_bad_rows_are_left_out_and_accounted_for(tmp_path: Path, prepare: Prepare) -> None:
     for from_cache in (False, True):
         data = prepare(
-            MIXED, skip_bad_rows=True, variant=variant("no_comments"), variant_name="no_comments"
+            MIXED, skip_bad_rows=True, variant=needs_a_language, variant_name="needs_a_language"
         )
         assert data.from_cache == from_cache
         found = {row_id for split in ids(data).values() for row_id in split}
@@ -194,10 +194,30 @@ def test_bad_rows_are_left_out_and_accounted_for(tmp_path: Path, prepare: Prepar
         (tmp_path / "run" / "rejected.jsonl").unlink()
 
 
-NOT_STATED = (
-    "data_variant=no_comments can strip Python only in this version, and this row's language is "
-    "'not stated'; rows of other languages cannot be used with it yet"
-)
+NOT_STATED = "a language is needed"
+
+
+def needs_a_language(record: InstructionRecord) -> InstructionRecord:
+    if not record.language:
+        raise BadRowError(NOT_STATED, field="language")
+    return record
+
+
+def test_what_a_variant_did_is_kept_with_the_tokens(prepare: Prepare) -> None:
+    rows = [*records(3), InstructionRecord("prose", instruction="i", output="o # p")]
+    for from_cache in (False, True):
+        chosen = variant("no_comments")
+        data = prepare(rows, variant=chosen, variant_name=chosen.key, variant_counts=chosen.counts)
+        assert data.from_cache == from_cache
+        assert data.variant_counts == {
+            "row:changed": 3,
+            "row:unknown_language": 1,
+            "piece:changed": 3,
+            "piece:unknown_language": 1,
+            "language:python (row)": 3,
+            "removed:comment": 3,
+        }
+    assert prepare(rows).variant_counts == {}
 
 
 def test_no_row_left(tmp_path: Path, prepare: Prepare) -> None:

@@ -6,7 +6,7 @@ import math
 from itertools import combinations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.proportion import proportion_confint
 
@@ -146,6 +146,7 @@ def test_case_and_width_of_a_judgement_do_not_count() -> None:
     assert result.details["confusion"] == {"Yes": {"Yes": 2}, "no": {"no": 1}}
 
 
+@settings(max_examples=15, deadline=None)
 @given(st.permutations(range(6)))
 def test_order_of_judgements_does_not_matter(order) -> None:
     truth = ["判断:是", "判断:否", "判断:是", "判断:是", "判断:否", "判断:是"]

@@ -17,7 +17,6 @@ def _exact(**patterns: str) -> list[tuple[str, re.Pattern[str]]]:
     return [(name, re.compile(pattern)) for name, pattern in patterns.items()]
 
 
-_SHELLCHECK = _rules(shellcheck=r"shellcheck\s+\w+=")
 _JAVASCRIPT = [
     *_rules(
         eslint=r"(?:eslint(?:-disable|-enable|-env)?\b|globals?\s+\w|exported\s+\w|(?:js|ts)lint\b)",
@@ -115,7 +114,7 @@ _RULES: dict[str, list[tuple[str, re.Pattern[str]]]] = {
         source_map=r"#\s*source(?:MappingURL|URL)=",
     ),
     "shell": [
-        *_SHELLCHECK,
+        *_rules(lint=r"shellcheck\s+\w+="),
         # Schedulers and cloud-init read these: https://slurm.schedmd.com/sbatch.html
         *_exact(scheduler=r"^#(?:SBATCH|PBS|BSUB|FLUX:|COBALT|\$) ?-", cloud=r"^#cloud-config\b"),
     ],

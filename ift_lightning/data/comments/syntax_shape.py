@@ -47,7 +47,7 @@ def program_shape(parsed: ParsedCode) -> list[ShapeItem]:
         while not cursor.goto_next_sibling():
             if not cursor.goto_parent():
                 _add_gap(shape, code[position:])
-                return _without_empty_jsx(shape)
+                return _tidied(shape)
             shape.append(("end", ""))
 
 
@@ -76,8 +76,13 @@ def _add_token(shape: list[ShapeItem], kind: str, text: str) -> None:
         shape.append((kind, text.rstrip("\r\n") if kind.startswith("preproc") else text))
 
 
-def _without_empty_jsx(shape: list[ShapeItem]) -> list[ShapeItem]:
-    """Leave out ``{}`` in JSX where it does not keep two texts apart."""
+def _tidied(shape: list[ShapeItem]) -> list[ShapeItem]:
+    """Leave out a last newline, and ``{}`` in JSX where it does not keep two texts apart."""
+    last = len(shape) - 1
+    while last > 0 and shape[last][0] == "end":
+        last -= 1
+    if shape[last] == ("newline", ""):
+        del shape[last]  # a file may end without
     result: list[ShapeItem] = []
     for index, item in enumerate(shape):
         if item[0] == "jsx_empty":

@@ -97,6 +97,13 @@ class TrainabilityAudit(Callback):
         too_short = self._seen_steps < 2 and 0 < len(self._without_gradient) < len(tensors)
         self.result["conclusive"] = not too_short
         problems = []
+        no_numbers = [name for name, item in tensors.items() if not bool(item.isfinite().all())]
+        self.result["not_finite"] = sorted(no_numbers)
+        if no_numbers:
+            problems.append(
+                f"{len(no_numbers)} tensors hold values that are no numbers: training has diverged. "
+                "A lower optimizer.lr may help"
+            )
         if not tensors:
             problems.append("nothing is trainable")
         if self._without_gradient and not too_short:
