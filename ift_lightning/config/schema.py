@@ -16,6 +16,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from ift_lightning.config.budget_schema import BudgetConfig
 from ift_lightning.config.generation_schema import GenerationConfig
 from ift_lightning.config.metrics_schema import MetricsConfig
 from ift_lightning.config.sandbox_schema import SandboxConfig
@@ -185,6 +186,7 @@ class DataConfig:
     allow_special_tokens: bool = False  # in rows, such as "</s>" in HTML; they are read as tokens
     shuffle_window: int = 1  # steps whose rows are sorted by length together; 1: fully random
     num_workers: int = 0
+    require_levels: list[str] = field(default_factory=list)  # keep rows with all of these levels
     cache_dir: str = "${oc.env:IFT_LIGHTNING_CACHE,${oc.env:HOME,.}/.cache/ift_lightning}"
 
 
@@ -243,7 +245,7 @@ class SchedulerConfig:
 class TrainerConfig:
     """How long, how large the steps, how often to look."""
 
-    max_epochs: float = 3.0  # passes over the training rows; may be a fraction
+    max_epochs: float = 2.0  # passes over the training rows; may be a fraction
     max_steps: int | None = None  # optimizer steps, instead of epochs
     global_batch_size: int = 16  # rows per optimizer step, over all ranks
     micro_batch_size: int = 8  # rows that go through the model at once, at most
@@ -330,6 +332,7 @@ class TrainConfig:
     optimizer: OptimizerConfig = MISSING
     scheduler: SchedulerConfig = MISSING
     trainer: TrainerConfig = MISSING
+    budget: BudgetConfig = MISSING
     callbacks: CallbacksConfig = MISSING
     logger: LoggerConfig = MISSING
     strategy: StrategyConfig = MISSING

@@ -41,6 +41,9 @@ class TokenizedData:
     num_rejected: int
     rejected_path: Path  # JSONL of RejectedRow.to_json(), in the order of reading
     from_cache: bool = False
+    # Level of reasoning -> target tokens that the training rows would have at it, for every level
+    # that DataPreparation was asked to look at.
+    num_target_tokens_by_level: dict[str, int] = field(default_factory=dict)
     variant_counts: dict[str, int] = field(default_factory=dict)  # what the variant did, by kind
 
 
@@ -50,6 +53,7 @@ class TokenCacheWriter:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.num_rejected = 0
+        self.num_target_tokens_by_level: dict[str, int] = {}
         self.variant_counts: dict[str, int] = {}
         self._splits = {name: SplitWriter(folder / f"{name}.arrow") for name in SPLITS}
         self._rejected_path = folder / "rejected.jsonl"
@@ -86,6 +90,7 @@ class TokenCacheWriter:
         meta = {
             "format": CACHE_FORMAT,
             "num_rejected": self.num_rejected,
+            "num_target_tokens_by_level": self.num_target_tokens_by_level,
             "variant_counts": self.variant_counts,
             "splits": statistics,
             "num_bytes": {file.name: file.stat().st_size for file in self.folder.iterdir()},
@@ -131,6 +136,7 @@ class TokenCache:
                 for name, statistics in meta["splits"].items()
             }
             num_rejected = int(meta["num_rejected"])
+            by_level = dict(meta["num_target_tokens_by_level"])
             variant_counts = dict(meta["variant_counts"])
         # Whatever is wrong with an entry, making it again mends it.
         except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException):
@@ -140,6 +146,7 @@ class TokenCache:
             num_rejected,
             folder / "rejected.jsonl",
             from_cache=True,
+            num_target_tokens_by_level=by_level,
             variant_counts=variant_counts,
         )
 

@@ -25,6 +25,8 @@ def standard(record: InstructionRecord) -> InstructionRecord:
 def reverse(record: InstructionRecord) -> InstructionRecord:
     """Turn a row around: from its answer, the model is to find the instruction.
 
+    A row that is turned around already, as ``prepare task=reverse`` writes them, stays as it is.
+
     Raises:
         BadRowError: The row is a chat, or lacks the instruction or the answer.
     """
@@ -36,6 +38,8 @@ def reverse(record: InstructionRecord) -> InstructionRecord:
     for name in ("instruction", "output"):
         if not getattr(record, name).strip():
             raise BadRowError(f"data_variant=reverse needs a non-empty '{name}'", field=name)
+    if record.instruction == REVERSE_INSTRUCTION:
+        return record
     return dataclasses.replace(
         record,
         instruction=REVERSE_INSTRUCTION,

@@ -1,13 +1,25 @@
-"""Runs code that a model wrote, contained, and judges what it returns.
+"""Running code that a model wrote: isolated, bounded, and judged from outside.
 
-The parent keeps the expected values. A program gets inputs and returns values, which the parent
-compares. ``docs/sandbox.md`` says what is contained, and what is not.
+See ``docs/sandbox.md`` for what each level stops, and what it does not.
 """
 
-from __future__ import annotations
+from ift_lightning.evaluation.sandbox.sandbox import Sandbox, choose_level
+from ift_lightning.evaluation.sandbox.types import (
+    Level,
+    Outcome,
+    Program,
+    SandboxLimits,
+    Verdict,
+)
+from ift_lightning.evaluation.sandbox.worker import WorkerError
 
-from ift_lightning.evaluation.sandbox.levels import Level
-from ift_lightning.evaluation.sandbox.outcomes import Outcome, Program, SandboxLimits, Verdict
-from ift_lightning.evaluation.sandbox.runner import Sandbox
-
-__all__ = ["Level", "Outcome", "Program", "Sandbox", "SandboxLimits", "Verdict"]
+__all__ = [
+    "Level",
+    "Outcome",
+    "Program",
+    "Sandbox",
+    "SandboxLimits",
+    "Verdict",
+    "WorkerError",
+    "choose_level",
+]

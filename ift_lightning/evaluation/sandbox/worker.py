@@ -1,4 +1,4 @@
-"""The parent's side of one zygote: start it, ask it, and start another where it fails."""
+"""The parent's handle on one isolated, warm interpreter."""
 
 from __future__ import annotations
 
@@ -6,177 +6,198 @@ import contextlib
 import json
 import os
 import select
-import shutil
-import signal
-import struct
 import subprocess
 import tempfile
 import time
-from concurrent.futures import Executor
-from pathlib import Path
+from dataclasses import asdict, dataclass
+from importlib import resources
 from typing import Any
 
-from ift_lightning.evaluation.sandbox.levels import Level, contained_command
-from ift_lightning.evaluation.sandbox.outcomes import SandboxLimits
+from ift_lightning.evaluation.sandbox.grading import Reply
+from ift_lightning.evaluation.sandbox.inside import wire
+from ift_lightning.evaluation.sandbox.inside.lockdown import Settings
 
-_FRAME = struct.Struct("!I")
-_START_SECONDS = 20.0
-_GRACE_SECONDS = 10.0
-"""On top of a program's own time, for a busy machine."""
+_MODULES = (
+    "wire",
+    "kernel",
+    "landlock",
+    "seccomp",
+    "lockdown",
+    "candidate",
+    "remote",
+    "judge",
+    "root",
+    "zygote",
+    "main",
+)
+BOOTSTRAP = """
+import json, os, sys, types
+def read(size):
+    data = b""
+    while len(data) < size:
+        part = os.read(0, size - len(data))
+        if not part:
+            sys.exit(1)
+        data += part
+    return data
+start = json.loads(read(int.from_bytes(read(4), "big")))
+package = types.ModuleType("sandbox_inside")
+package.__path__ = []
+sys.modules["sandbox_inside"] = package
+for name, source in start.pop("modules"):
+    module = types.ModuleType("sandbox_inside." + name)
+    module.__package__ = "sandbox_inside"
+    sys.modules[module.__name__] = module
+    setattr(package, name, module)
+    exec(compile(source, name + ".py", "exec"), module.__dict__)
+package.main.main(start)
+"""
+ENVIRONMENT = {
+    "HOME": "/tmp",
+    "LANG": "C.UTF-8",
+    "PATH": "/usr/bin:/bin",
+    "TMPDIR": "/tmp",
+    "PYTHONHASHSEED": "0",  # the order of a set must not decide a test
+    "MALLOC_ARENA_MAX": "1",  # threads would each reserve address space, which the limit counts
+    "OMP_NUM_THREADS": "1",
+    "TZ": "UTC",
+}
+_START_SECONDS = 30.0
+_GRACE_SECONDS = 15.0  # beyond a program's own time, for a machine under load
 
 
-_FOLDER_PREFIX = "ift-sandbox"
+class WorkerError(RuntimeError):
+    """The sandbox itself failed, not the program in it."""
 
 
-def remove_leftovers() -> None:
-    """Remove the private folders of processes that were killed before they could."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER_PREFIX}-*-*"):
-        owner = folder.name.split("-")[2]
-        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
-            shutil.rmtree(folder, ignore_errors=True)
+@dataclass(frozen=True)
+class Launch:
+    """How to start an isolated interpreter."""
 
-
-class WorkerError(Exception):
-    """The contained interpreter did not start, or did not answer."""
+    command: tuple[str, ...]
+    settings: Settings
+    privileged: bool  # started by root with its capabilities
+    build: bool  # the interpreter makes its own namespaces
 
 
 class Worker:
-    """One contained interpreter, used by one thread at a time.
+    """One isolated interpreter. Belongs to the thread that starts it, and dies with it."""
 
-    Args:
-        level: How it is contained.
-        limits: What a program may use.
-        starter: A thread that starts it and lives on: an interpreter ends with the thread that has
-            started it, as it has to with the process. None for the calling thread.
-    """
-
-    def __init__(
-        self, level: Level, limits: SandboxLimits, starter: Executor | None = None
-    ) -> None:
-        self.level = level
-        self.limits = limits
-        self._starter = starter
+    def __init__(self, launch: Launch) -> None:
+        self.launch = launch
         self._process: subprocess.Popen[bytes] | None = None
-        self._folder: Path | None = None
+        self._errors: Any = None
 
     def start(self) -> None:
-        """Start the interpreter.
-
-        Raises:
-            WorkerError: It cannot be started at this level here.
-        """
-        if self._starter is None:
-            self._start()
-        else:
-            self._starter.submit(self._start).result()
-
-    def _start(self) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix=f"{_FOLDER_PREFIX}-{os.getpid()}-"))
+        """Start the interpreter and wait until it is warm. WorkerError where it does not."""
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop()
         try:
-            command = contained_command(self.level, self.limits, self._folder)
             self._process = subprocess.Popen(
-                command.arguments,
+                self.launch.command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env=command.environment,
-                cwd="/",
+                stderr=self._errors,
                 bufsize=0,
+                env=ENVIRONMENT,
+                cwd="/",
                 start_new_session=True,
             )
-            self._receive(_START_SECONDS)
-        except (OSError, WorkerError) as error:
-            said = self._last_words()
-            self.stop()
-            raise WorkerError(said or str(error)) from error
+        except OSError as error:
+            raise WorkerError(f"{self.launch.command[0]}: {error}") from error
+        modules = [(name, _source_of(name)) for name in _MODULES]
+        start = {
+            "modules": modules,
+            "settings": asdict(self.launch.settings),
+            "privileged": self.launch.privileged,
+            "build": self.launch.build,
+        }
+        self._send(wire.frame(json.dumps(start).encode()))
+        answer = self._read_frame(time.monotonic() + _START_SECONDS)
+        if answer != b"ready":
+            self._fail(answer.decode(errors="replace"))
 
-    def _last_words(self) -> str:
-        """Return the last line that a process which did not start has written."""
-        if self._process is None or self._process.poll() is None or not self._process.stderr:
-            return ""
-        lines = self._process.stderr.read(10_000).decode("utf-8", "replace").strip().splitlines()
-        return lines[-1] if lines else ""
+    def run(
+        self, code: str, steps: list[Any], task: dict[str, Any] | None, seconds: float
+    ) -> Reply:
+        """Run one program.
 
-    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Run a program, and return what came back.
+        Args:
+            code: Its source.
+            steps: Per test in data form, its calls.
+            task: For the judge; None where every test is data.
+            seconds: That it may take.
 
         Raises:
-            WorkerError: The interpreter ended or fell silent; the next request starts another.
+            WorkerError: The sandbox failed. The worker is stopped.
         """
-        data = json.dumps(request).encode()
-        try:
-            self._send(_FRAME.pack(len(data)) + data)
-            answer = self._receive(self.limits.seconds_per_program + _GRACE_SECONDS)
-        except (OSError, ValueError, WorkerError) as error:
-            self.stop()
-            raise WorkerError(str(error)) from error
-        if not answer["is_clean"]:
-            self.stop()
-        return answer
+        if self._process is None:
+            self.start()
+        request = {"code": code, "steps": steps, "seconds": seconds}
+        judge = wire.dump(task) if task else b""
+        self._send(wire.frame(wire.dump(request)) + wire.frame(judge))
+        deadline = time.monotonic() + seconds + _GRACE_SECONDS
+        facts, candidate_bytes, judge_bytes = (self._read_frame(deadline) for _ in range(3))
+        facts_json = json.loads(facts)
+        report = json.loads(facts_json["report"]) if facts_json["report"] else {}
+        stopped = facts_json["stopped"]
+        if "error" in report or not (report or stopped):
+            self._fail(report.get("error", "the keeper of the program is gone"))
+        return Reply(
+            candidate_status=report.get("candidate"),
+            stopped=stopped,
+            seconds=facts_json["seconds"],
+            candidate_bytes=candidate_bytes,
+            judge_bytes=judge_bytes,
+        )
 
     def _send(self, data: bytes) -> None:
-        """Send a request, to another interpreter where this one has ended since the last."""
-        for is_last in (False, True):
-            if self._process is None or self._process.poll() is not None:
-                self.stop()
-                self.start()
-            assert self._process is not None and self._process.stdin is not None
-            view = memoryview(data)
-            try:
-                while view:
-                    view = view[self._process.stdin.write(view) :]
-                return
-            except BrokenPipeError:
-                self.stop()
-                if is_last:
-                    raise
+        assert self._process is not None and self._process.stdin is not None
+        try:
+            wire.write_all(self._process.stdin.fileno(), data)
+        except OSError as error:
+            self._fail(str(error))
 
-    def _receive(self, seconds: float) -> dict[str, Any]:
-        deadline = time.monotonic() + seconds
-        size = _FRAME.unpack(self._read(_FRAME.size, deadline))[0]
-        if size > 4 * self.limits.max_output_bytes + 100_000:
-            raise WorkerError("the sandbox answered with too much")
-        answer = json.loads(self._read(size, deadline))
-        assert isinstance(answer, dict)
-        return answer
+    def _read_frame(self, deadline: float) -> bytes:
+        length = int.from_bytes(self._read(4, deadline), "big")
+        return self._read(length, deadline)
 
-    def _read(self, size: int, deadline: float) -> bytes:
+    def _read(self, num_bytes: int, deadline: float) -> bytes:
         assert self._process is not None and self._process.stdout is not None
         descriptor = self._process.stdout.fileno()
-        parts: list[bytes] = []
-        while size:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        data = bytearray()
+        while len(data) < num_bytes:
             left = deadline - time.monotonic()
-            if left <= 0 or not select.select([descriptor], [], [], left)[0]:
-                raise WorkerError("the sandbox does not answer")
-            part = os.read(descriptor, min(size, 1 << 16))
+            if left <= 0 or not poll.poll(1000 * left):
+                self._fail("it does not answer")
+            part = os.read(descriptor, num_bytes - len(data))
             if not part:
-                raise WorkerError("the sandbox has ended")
-            parts.append(part)
-            size -= len(part)
-        return b"".join(parts)
+                self._fail("it ended")
+            data += part
+        return bytes(data)
+
+    def _fail(self, reason: str) -> None:
+        self._errors.seek(0)
+        said = self._errors.read(2000).decode(errors="replace").strip().splitlines()
+        self.stop()
+        raise WorkerError(f"{reason}. {said[-1]}" if said else reason)
 
     def stop(self) -> None:
-        """End the interpreter and everything in it, and remove its folder."""
+        """End the interpreter and everything in it."""
         process, self._process = self._process, None
         if process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            process.kill()
             process.wait()
-            self._await_silence(process)
-            for stream in (process.stdin, process.stdout, process.stderr):
+            for stream in (process.stdin, process.stdout):
                 if stream is not None:
                     with contextlib.suppress(OSError):
                         stream.close()
-        folder, self._folder = self._folder, None
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
+        if self._errors is not None:
+            self._errors.close()
+            self._errors = None
 
-    @staticmethod
-    def _await_silence(process: subprocess.Popen[bytes]) -> None:
-        """Wait until nobody holds the other end: what is inside ends just after what is outside."""
-        assert process.stdout is not None
-        deadline = time.monotonic() + _GRACE_SECONDS
-        descriptor = process.stdout.fileno()
-        while (left := deadline - time.monotonic()) > 0:
-            if not select.select([descriptor], [], [], left)[0] or not os.read(descriptor, 1 << 16):
-                return
+
+def _source_of(name: str) -> str:
+    package = resources.files("ift_lightning.evaluation.sandbox.inside")
+    return package.joinpath(f"{name}.py").read_text(encoding="utf-8")

@@ -1,111 +1,70 @@
-"""Runs test statements in a process of their own, with stand-ins for the program's functions.
+"""The process that runs test code which could not be turned into data.
 
-The program's process never holds the descriptor that verdicts are written to, nor can it read or
-trace this process: it can only answer calls.
+It calls the code under test in another process (see ``remote``), and its verdict goes out on a
+descriptor that the other process never had, signed with a word that it never saw.
 """
 
+from __future__ import annotations
+
 import builtins
-import json
-import os
+import random
+import traceback
+from typing import Any
 
-import wire
+from . import wire
+from .candidate import describe
+from .remote import RAISED_BY_CANDIDATE, CandidateGoneError, Connection
 
-
-class CandidateError(Exception):
-    """The program raised an exception of a type of its own."""
-
-
-class CandidateGone(BaseException):
-    """The program's process ended."""
+_TEST_FILE = "test.py"
 
 
-class Candidate:
-    """The other end of :func:`candidate.serve`."""
+class _TestNamespace(dict[str, Any]):
+    """Globals of the test code; what it does not define is looked up in the code under test."""
 
-    def __init__(self, connection):
-        self.stream = connection.makefile("rwb")
-        self.last_error = None
-        self.problem = None
+    def __init__(self, connection: Connection, entry_point: str) -> None:
+        super().__init__(__name__="test", __builtins__=builtins)
+        self._connection = connection
+        if entry_point:
+            try:
+                entry = connection.look_up(entry_point)
+            except NameError:
+                return  # the tests say so where they call it
+            self[entry_point] = entry
+            self["candidate"] = entry
 
-    def receive(self):
-        line = self.stream.readline()
-        if not line:
-            raise CandidateGone
-        frame = json.loads(line)
-        if type(frame) is not list or not frame or type(frame[0]) is not str:
-            raise CandidateGone
-        return frame
+    def __missing__(self, name: str) -> Any:
+        if hasattr(builtins, name):
+            return getattr(builtins, name)
+        return self._connection.look_up(name)
 
-    def call(self, name, args, kwargs):
-        """Return what the program's function returns, or raise what it raises."""
-        request = [name, wire.encode(list(args)), wire.encode(kwargs)]
+
+def run(task: dict[str, Any], verdicts: int, connection: Connection) -> None:
+    """Run the sources of ``task`` one by one, and send a signed verdict for each.
+
+    Args:
+        task: ``word`` to sign with, ``entry_point``, and ``sources``.
+        verdicts: Descriptor that one frame per source goes to.
+        connection: To the code under test.
+    """
+    for index, source in enumerate(task["sources"]):
+        random.seed(0)
+        verdict: dict[str, Any] = {"word": task["word"], "index": index, "raised": None}
         try:
-            self.stream.write(json.dumps(request).encode() + b"\n")
-            self.stream.flush()
-        except OSError:
-            raise CandidateGone from None
-        frame = self.receive()
-        if frame[0] == "value":
-            return wire.decode(frame[1])
-        if frame[0] == "memory":
-            self.problem = ["memory"]
-            raise CandidateGone
-        name, text = (
-            (str(part) for part in frame[1:3]) if frame[0] == "error" else ("NameError", "")
-        )
-        kind = getattr(builtins, name, None)
-        is_exception = isinstance(kind, type) and issubclass(kind, Exception)
-        try:
-            error = kind(text) if is_exception else CandidateError(f"{name}: {text}")
-        except TypeError:  # such as UnicodeDecodeError, which takes five arguments
-            error = CandidateError(f"{name}: {text}")
-        self.last_error = error
-        raise error
-
-
-def _stand_in(candidate, name):
-    def function(*args, **kwargs):
-        return candidate.call(name, args, kwargs)
-
-    function.__name__ = name
-    return function
-
-
-def run(request, connection, writer):
-    """Run the statements and write a frame for each."""
-
-    def send(frame):
-        data = json.dumps(frame).encode() + b"\n"
-        while data:
-            data = data[os.write(writer, data) :]
-
-    candidate = Candidate(connection)
-    try:
-        frame = candidate.receive()
-    except CandidateGone:
-        return
-    send(frame[:3])
-    if frame[0] != "loaded":
-        return
-    names = [name for name in frame[1] if type(name) is str]
-    namespace = {name: _stand_in(candidate, name) for name in names}
-    namespace["__name__"] = "tests"
-    if request["entry"]:
-        namespace["candidate"] = _stand_in(candidate, request["entry"])
-        namespace.setdefault(request["entry"], namespace["candidate"])
-    for statement in request["judge"]:
-        candidate.last_error = None
-        try:
-            exec(compile(statement, "<tests>", "exec"), namespace)
-        except AssertionError as error:
-            send(["fail", str(error)[:300]])
-        except CandidateGone:
-            send(candidate.problem or ["gone"])
+            namespace = _TestNamespace(connection, task["entry_point"])
+            exec(compile(source, _TEST_FILE, "exec", dont_inherit=True), namespace)
+        except CandidateGoneError:
             return
-        except MemoryError:
-            send(["memory"])
         except BaseException as error:
-            kind = "error" if error is candidate.last_error else "test_error"
-            send([kind, type(error).__name__, str(error)[:300]])
-        else:
-            send(["pass"])
+            verdict["raised"] = _describe(error, source)
+        wire.write_all(verdicts, wire.frame(wire.dump(verdict)))
+
+
+def _describe(error: BaseException, source: str) -> dict[str, Any]:
+    raised = describe(error)
+    raised["by_candidate"] = RAISED_BY_CANDIDATE in getattr(error, "__notes__", ())
+    lines = source.splitlines()
+    for entry in reversed(traceback.extract_tb(error.__traceback__)):
+        if entry.filename == _TEST_FILE and entry.lineno and entry.lineno <= len(lines):
+            raised["line"] = lines[entry.lineno - 1].strip()[:300]
+            break
+    return raised
