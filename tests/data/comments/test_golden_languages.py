@@ -206,6 +206,11 @@ def test_what_tools_read_stays(language: str, code: str, kind: str) -> None:
 
 ORDINARY = [
     ("go", 'package x\n\n// not C\n\nimport "C"\n', 'package x\n\n\nimport "C"\n'),
+    (
+        "go",
+        'package x\n\n// not C\n\n// int f();\nimport "C"\n',
+        'package x\n\n\n// int f();\nimport "C"\n',
+    ),
     ("go", "package x\n\n// go:build no\nvar a int\n", "package x\n\nvar a int\n"),
     ("go", "package x\n\nfunc f() {\n\t// Output:\n}\n", "package x\n\nfunc f() {\n}\n"),
     ("javascript", "/*! licence */\nf();\n", "f();\n"),

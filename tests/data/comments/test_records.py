@@ -71,6 +71,8 @@ def test_chat_and_fences() -> None:
         ("```\n# heading\n```\n", None),
         ("~~~python\nx = 1  # c\n~~~", "~~~python\nx = 1\n~~~"),
         ("````md\n```python\nx = 1  # c\n```\n````\n", None),
+        ("````py\ns = '''\n```\n'''\nx = 1  # c\n````\n",
+         "````py\ns = '''\n```\n'''\nx = 1\n````\n"),
         ("```python\nx = 1  # c", "```python\nx = 1"),  # never closed
         ("```python\nx = 1  # c\r\n```\r\n", "```python\nx = 1\r\n```\r\n"),
         ("> ```python\n> x = 1  # c\n> ```\n", "> ```python\n> x = 1\n> ```\n"),
@@ -173,6 +175,7 @@ GUESSES = [
     ("int x = 1; // c", "", None),
     ("x = 1  # c", "", None),
     ("int x = 1; // c", "Is it Java or C++?", None),
+    ("console.log(1); // c", "Write PHP.", None),
     ("Use a // b in Python.", "Python?", None),
     ("# Title", "Python?", None),
     ("def f(: # c", "Python?", None),
