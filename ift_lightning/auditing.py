@@ -20,8 +20,9 @@ from ift_lightning.data.auditing.overlap import NgramIndex
 from ift_lightning.data.auditing.rows import RowAuditor
 from ift_lightning.data.auditing.summary import summarize
 from ift_lightning.data.mask_audit import render_sample, sample_pieces
+from ift_lightning.data.processes import map_chunks
 from ift_lightning.data.record_sources import FileSource
-from ift_lightning.data.row_tools import map_chunks, reason_kind
+from ift_lightning.data.row_tools import reason_kind
 from ift_lightning.data.tool_files import json_line, whole_file, write_json
 from ift_lightning.errors import UserError
 from ift_lightning.reporting.audit_page import audit_page

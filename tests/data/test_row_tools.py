@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from ift_lightning.data.processes import CHUNK_ROWS
 from ift_lightning.data.record_sources import FileSource
 from ift_lightning.data.record_tools import ReverseTool
-from ift_lightning.data.row_tools import CHUNK_ROWS, RowRun, ToolRow, finish, map_chunks
+from ift_lightning.data.row_tools import RowRun, ToolRow, finish
 from ift_lightning.data.sources import find_data_files
 from ift_lightning.data.tool_files import check_output, json_line, reports_beside
 from ift_lightning.data.variants import REVERSE_INSTRUCTION
@@ -97,11 +98,6 @@ def test_processes_give_the_same_bytes(rows: Path, tmp_path: Path) -> None:
     run_tool(rows, tmp_path / "one", Shout())
     run_tool(rows, tmp_path / "two", Shout(), num_workers=2)
     assert (tmp_path / "one/o.jsonl").read_bytes() == (tmp_path / "two/o.jsonl").read_bytes()
-
-
-def test_chunks_keep_their_order() -> None:
-    assert list(map_chunks(sum, range(10), num_workers=1, chunk_size=4)) == [6, 22, 17]
-    assert list(map_chunks(sum, [], num_workers=1)) == []
 
 
 def test_a_second_process_is_refused(tmp_path: Path, rows: Path) -> None:
