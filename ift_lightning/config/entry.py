@@ -229,6 +229,8 @@ def explain_composition_error(error: BaseException, schema: type) -> str:
 def _chain(error: BaseException) -> list[BaseException]:
     links: list[BaseException] = [error]
     while (cause := links[-1].__cause__ or links[-1].__context__) is not None:
+        if any(cause is link for link in links):  # an error that was raised again
+            break
         links.append(cause)
     return links
 
