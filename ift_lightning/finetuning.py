@@ -11,10 +11,10 @@ import lightning as L
 import torch
 from hydra.core.hydra_config import HydraConfig
 
-from ift_lightning import assembly
+from ift_lightning import assembly, budgets
 from ift_lightning.config.checks import check_hardware
 from ift_lightning.config.schema import ReloadCheck, TrainConfig
-from ift_lightning.data.batching import PlannedMicroBatch
+from ift_lightning.data.batching import PlannedMicroBatch, StepPlanner
 from ift_lightning.data.datamodule import InstructionDataModule, collate
 from ift_lightning.data.mask_audit import audit_masks, render_sample
 from ift_lightning.data.token_cache import TokenizedData
@@ -179,14 +179,8 @@ class FineTuning:
         trainer = config.trainer
         planner = assembly.build_planner(config, self.data)
         steps_per_epoch = planner.steps_per_epoch
-        num_steps = assembly.number_of_steps(config, planner)
-        max_target_tokens = assembly.max_target_tokens(config, self.data)
-        self.record.data["budget"] = {
-            "name": config.budget.name,
-            "max_target_tokens": max_target_tokens,
-            "num_steps": num_steps,
-            "num_target_tokens": planner.num_target_tokens(num_steps),
-        }
+        num_steps = budgets.number_of_steps(config, planner)
+        self._choose_size(planner, num_steps)
         datamodule = InstructionDataModule(
             self.data.splits,
             pad_token_id=self.tokenizer.pad_token_id,
@@ -197,7 +191,7 @@ class FineTuning:
             seed=config.seed,
             shuffle_window=config.data.shuffle_window,
             num_workers=config.data.num_workers,
-            max_target_tokens=max_target_tokens,
+            max_target_tokens=assembly.max_target_tokens(config, self.data),
         )
         run = TrainingRun(
             self._build_module(num_steps),
@@ -209,6 +203,15 @@ class FineTuning:
         )
         log_samples(run.trainer.loggers, self._samples(config.logger.num_samples, color=False))
         return run
+
+    def _choose_size(self, planner: StepPlanner, num_steps: int) -> None:
+        """Give the method the size that the budget asks for, and record the budget."""
+        self.config, sized = budgets.with_budgeted_size(self.config, self.tokenizer, num_steps)
+        self.record.data["budget"] = budgets.describe_budget(
+            self.config, self.data, planner, num_steps, sized
+        )
+        if sized is not None:
+            print(f"size: {budgets.describe_size(sized, self.config.peft.name)}")
 
     def _build_module(self, num_steps: int) -> InstructionTuningModule:
         config = self.config
