@@ -15,6 +15,7 @@ from ift_lightning.modeling.sizing import (
     build_weightless_model,
     solve_size,
 )
+from ift_lightning.types import RunRecord
 
 MANY_STEPS = 1_000_000_000
 """Optimizer steps planned where the clock ends the run; the plan is made as it goes."""
@@ -100,6 +101,15 @@ def describe_budget(
         entry["size"] = sized.size
         entry["peft_config"] = assembly.plain(sized.settings)
     return entry
+
+
+def record_spent(record: RunRecord) -> None:
+    """Complete a budget of time in the run record with what training made of it."""
+    budget, performance = record.data["budget"], record.performance
+    if budget["name"] == "time":
+        budget["seconds"] = performance["train_seconds"]
+        budget["num_steps"] = performance["num_steps"]
+        budget["num_target_tokens"] = performance["num_target_tokens_seen"]
 
 
 def describe_size(sized: SizedMethod, method: str) -> str:

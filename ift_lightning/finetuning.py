@@ -97,6 +97,7 @@ class FineTuning:
                 # anything was measured before.
                 self._seed()
             run.fit(resume=config.resume)
+            budgets.record_spent(record)
             record.performance["exported_step"] = run.keep_best_weights()
             run.test()
             run.save(self.tokenizer, config.model.path)
@@ -229,10 +230,12 @@ class FineTuning:
             ),
         }
         self.recorder.write()
+        seconds = config.budget.max_seconds
+        length = f"{num_steps} steps" if seconds is None else f"{seconds:g} s, in steps"
         print(
             f"model: {config.model.name}, {total:,} parameters, {trainable:,} of them trained "
             f"({trainable / total:.3%}) by {config.peft.name}\n"
-            f"training: {num_steps} steps of {config.trainer.global_batch_size} rows"
+            f"training: {length} of {config.trainer.global_batch_size} rows"
         )
         return InstructionTuningModule(
             model,
@@ -264,6 +267,7 @@ class FineTuning:
             num_steps=num_steps,
             steps_per_epoch=steps_per_epoch,
             micro_batches_per_step=datamodule.planner().micro_batches_per_step,
+            max_seconds=config.budget.max_seconds,
             precision=config.precision.trainer,
             accelerator=trainer.accelerator,
             gradient_clip_norm=trainer.gradient_clip_norm,

@@ -1,4 +1,4 @@
-"""Budgets of whole runs: the same rows and matched target tokens, or matched parameters."""
+"""Budgets of whole runs: matched target tokens, matched parameters, or matched time."""
 
 from __future__ import annotations
 
@@ -177,3 +177,37 @@ def test_a_size_that_misses_the_budget_warns(
     assert (budget["size"]["r"], budget["within_tolerance"]) == (1, False)
     assert budget["deviation"] == pytest.approx(128 / 180 - 1, abs=1e-6)
     assert "warning: lora: r=1" in capsys.readouterr().out
+
+
+def test_a_budget_of_time_ends_the_run_and_is_recorded(
+    run: Callable[..., Path],  # noqa: F811
+    configured: Callable[..., TrainConfig],  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options = ("budget=time", "trainer.max_steps=null")
+    # Seconds that no step can take less than, so that one step is all there is.
+    folder = run(*options, "budget.max_seconds=0.000001")
+    record = record_of(folder)
+    assert record["status"] == "completed"
+    budget, performance = record["data"]["budget"], record["performance"]
+    assert budget == {
+        "name": "time",
+        "max_target_tokens": None,
+        "max_seconds": 0.000001,
+        "seconds": performance["train_seconds"],
+        "num_steps": 1,
+        "num_target_tokens": performance["num_target_tokens_seen"],
+    }
+    assert budget["seconds"] > 0.000001
+    assert (folder / "adapter" / "adapter_model.safetensors").is_file()
+    assert {"val/loss", "test/loss", "train/loss"} <= set(record["metrics"])
+    # More time may be given to a run that is over; other settings may not.
+    run(*options, "budget.max_seconds=0.000002", "resume=true")
+    with pytest.raises(UserError, match="other settings"):
+        run(*options, "budget.max_seconds=1", "optimizer.lr=0.5", "resume=true")
+    capsys.readouterr()
+    planned = plan(PlanConfig(**vars(configured(*options, "budget.max_seconds=30"))))
+    assert planned["work"]["num_steps"] is None
+    assert planned["work"]["steps_per_epoch"] == 7
+    assert planned["budget"] == {"name": "time", "max_target_tokens": None, "max_seconds": 30.0}
+    assert "as many steps of 4 rows as 30 s hold" in capsys.readouterr().out
