@@ -107,6 +107,7 @@ def resume_fingerprint(config: TrainConfig) -> str:
     # With a budget of target tokens they decide which rows the last step has.
     if config.budget.name != "target_tokens":
         values["trainer"].pop("max_epochs")
+    values["budget"].pop("max_seconds")
     return json_fingerprint(values)
 
 
