@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,14 +61,17 @@ def _of_record(name: str, record: dict[str, Any]) -> Progress:
     performance, metrics = record.get("performance") or {}, record.get("metrics") or {}
     budget = (record.get("data") or {}).get("budget") or {}
     step, num_steps = int(performance.get("num_steps") or 0), int(budget.get("num_steps") or 0)
+    seconds = float(performance.get("train_seconds") or 0.0)
     status = str(record.get("status"))
     left = None
     if status == "running":
         status = "training" if step else "preparing"
         if num_steps and step >= num_steps:
             status = "scoring"
-        elif step:
-            left = float(performance.get("train_seconds") or 0.0) / step * (num_steps - step)
+        elif step and num_steps:
+            left = seconds / step * (num_steps - step)
+        elif step and budget.get("max_seconds"):
+            left = max(float(budget["max_seconds"]) - seconds, 0.0)
     if status == "completed" and record.get("reused_from"):
         status = "reused"
     score = next(((key, metrics[key]) for key in _SCORES if metrics.get(key) is not None), None)
@@ -109,8 +111,6 @@ def clock(seconds: float | None) -> str:
     """Return a duration as ``1:02:03`` or ``2:03``; empty where it is not known."""
     if seconds is None:
         return ""
-    shown = time.gmtime(max(seconds, 0.0))
-    hours = int(seconds // 3600)
-    return f"{hours}:{shown.tm_min:02d}:{shown.tm_sec:02d}" if hours else time.strftime(
-        "%-M:%S", shown
-    )  # fmt: skip
+    minutes, rest = divmod(round(max(seconds, 0.0)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,6 +35,8 @@ def run_point(config: TrainConfig, train: TrainFunction) -> float | None:
     """
     if not HydraConfig.initialized() or HydraConfig.get().mode is not RunMode.MULTIRUN:
         return train(config)
+    if "joblib" in str(HydraConfig.get().launcher.get("_target_", "")):
+        _end_with_the_parent()
     folder = Path(config.run_dir)
     with contextlib.ExitStack() as stack:
         if config.sweep.table:
@@ -67,6 +72,19 @@ def _train_what_is_left(config: TrainConfig, folder: Path, train: TrainFunction)
         return None if objective is None else float(objective)
     config.resume = standing is Standing.INTERRUPTED
     return train(config)
+
+
+@functools.cache
+def _end_with_the_parent() -> None:
+    """End this process soon after the one that started it; joblib's workers would train on."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent watch", daemon=True).start()
 
 
 def _record_failure(config: TrainConfig, folder: Path, error: Exception) -> None:

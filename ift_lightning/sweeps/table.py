@@ -18,6 +18,7 @@ from ift_lightning.sweeps.progress import Progress, clock, read_progress, second
 _LOOK_EVERY = 1.0  # seconds
 _COLORS = {"completed": "green", "reused": "green", "failed": "red", "training": "cyan"}
 _ENDED = ("completed", "reused", "failed")
+_FRAME = 6  # lines of a table that are no points
 
 
 class LiveTable:
@@ -93,7 +94,7 @@ class LiveTable:
         table.add_column("status")
         for name in ("step", "loss", "left", "score"):
             table.add_column(name, justify="right")
-        for point in points:
+        for point in _that_fit(points, self._console.height - _FRAME):
             color = _COLORS.get(point.status, "")
             status = f"[{color}]{point.status}[/]" if color else point.status
             table.add_row(point.name, status, *_cells(point))
@@ -124,6 +125,21 @@ class LiveTable:
     def _say(self, line: str) -> None:
         self._last_line = time.monotonic()
         print(line, file=self._file)
+
+
+def _that_fit(points: Sequence[Progress], num_lines: int) -> list[Progress]:
+    """Return the points to show: all, or those that run and failed, the last ended and the next."""
+    if len(points) <= num_lines:
+        return list(points)
+    active = [point for point in points if point.status not in ("waiting", "completed", "reused")]
+    room = max(num_lines - len(active), 0)
+    ended = [point for point in points if point.status in ("completed", "reused")]
+    waiting = [point for point in points if point.status == "waiting"]
+    num_waiting = min(len(waiting), max(room // 3, room - len(ended)))
+    num_ended = min(len(ended), room - num_waiting)
+    last_ended = ended[len(ended) - num_ended :]
+    shown = {point.name for point in active + last_ended + waiting[:num_waiting]}
+    return [point for point in points if point.name in shown][: max(num_lines, 1)]
 
 
 def _cells(point: Progress) -> tuple[str, str, str, str]:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ift_lightning.sweeps.progress import Progress, clock, read_progress, seconds_left
-from ift_lightning.sweeps.table import LiveTable
+from ift_lightning.sweeps.table import LiveTable, _that_fit
 
 
 def write(folder: Path, **fields: Any) -> Path:
@@ -75,6 +75,29 @@ def test_time_left_of_a_sweep() -> None:
 
 def test_clock() -> None:
     assert [clock(value) for value in (None, 5, 65, 3661)] == ["", "0:05", "1:05", "1:01:01"]
+    assert [clock(value) for value in (-3, 59.7, 3599.6)] == ["0:00", "1:00", "1:00:00"]
+
+
+def test_a_budget_of_time_says_how_long_a_point_will_take(tmp_path: Path) -> None:
+    folder = write(
+        tmp_path / "a",
+        status="running",
+        data={"budget": {"max_seconds": 30.0}},
+        performance={"num_steps": 7, "train_seconds": 12.0},
+    )
+    assert read_progress(folder).seconds_left == 18.0
+
+
+@pytest.mark.parametrize("num_lines", [0, 3, 6, 10, 40])
+def test_a_table_fits_the_terminal(num_lines: int) -> None:
+    points = [Progress(f"done {n}", "completed") for n in range(12)]
+    points += [Progress("now", "training"), Progress("broken", "failed")]
+    points += [Progress(f"next {n}") for n in range(12)]
+    shown = [point.name for point in _that_fit(points, num_lines)]
+    assert len(shown) == max(1, min(num_lines, len(points)))
+    if num_lines >= 6:
+        assert {"now", "broken", "done 11", "next 0"} <= set(shown)
+    assert shown == [point.name for point in points if point.name in shown]
 
 
 def test_lines_say_what_changed_and_nothing_twice(
