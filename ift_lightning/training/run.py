@@ -22,6 +22,7 @@ from ift_lightning.training.callbacks.progress import (
     ValidateAtEnd,
 )
 from ift_lightning.training.callbacks.recording import RunRecordCallback
+from ift_lightning.training.callbacks.time_budget import TimeBudget
 from ift_lightning.training.callbacks.trainability import TrainabilityAudit
 from ift_lightning.training.memory import peak_memory_bytes, reset_peak_memory
 from ift_lightning.training.module import InstructionTuningModule
@@ -34,9 +35,10 @@ class RunSettings:
     """How a run goes, apart from model and data.
 
     Args:
-        num_steps: Optimizer steps.
+        num_steps: Optimizer steps; with ``max_seconds``, more than there will be.
         steps_per_epoch: Optimizer steps in a pass over the training rows.
         micro_batches_per_step: On each rank.
+        max_seconds: Seconds of training, after which the run ends; None to go on to the last step.
         precision: Lightning's precision flag.
         accelerator: Lightning's accelerator flag.
         gradient_clip_norm: Global norm that gradients are clipped to; None for no clipping.
@@ -54,6 +56,7 @@ class RunSettings:
     num_steps: int
     steps_per_epoch: int
     micro_batches_per_step: int
+    max_seconds: float | None = None
     precision: str = "32-true"
     accelerator: str = "auto"
     gradient_clip_norm: float | None = 1.0
@@ -135,13 +138,20 @@ class TrainingRun:
         if self.module.adalora is not None:
             # First: an optimizer step moves ranks that are masked, until the mask is applied again.
             callbacks.append(AdaLoraSteps())
+        if settings.max_seconds is not None:
+            callbacks.append(TimeBudget(settings.max_seconds, self.progress))
         callbacks += [
             self.progress,
             self.trainability,
             RunRecordCallback(self.recorder, self.progress),
         ]
         if settings.progress_bar:
-            callbacks.append(TrainingProgressBar(refresh_rate=settings.micro_batches_per_step))
+            callbacks.append(
+                TrainingProgressBar(
+                    refresh_rate=settings.micro_batches_per_step,
+                    is_open=settings.max_seconds is not None,
+                )
+            )
         directory = self.folder / "checkpoints"
         if self.has_validation:
             callbacks.append(ValidateAtEnd())
