@@ -181,13 +181,24 @@ def _publish(
     builder: ExampleBuilder,
 ) -> None:
     text = audit_text(report)
+    if config.output:
+        _write(Path(config.output).expanduser(), report, text, rows, examples, builder)
     print(text)
     color = sys.stdout.isatty()
     for example in examples:
         print(f"--- {example.id}\n{render_sample(example, builder.tokenizer, color=color)}")
-    if not config.output:
-        return
-    folder = Path(config.output).expanduser()
+    if config.output:
+        print(f"written to {config.output}: report.html, report.json, report.txt")
+
+
+def _write(
+    folder: Path,
+    report: dict[str, Any],
+    text: str,
+    rows: _Rows,
+    examples: list[TokenizedExample],
+    builder: ExampleBuilder,
+) -> None:
     title = f"{report['data']} with {report['template']} and {report['model']}"
     samples = [(one.id, sample_pieces(one, builder.tokenizer)) for one in examples]
     with whole_file(folder / "report.html") as page:
@@ -197,4 +208,3 @@ def _publish(
     with whole_file(folder / "rejected.jsonl") as file:
         file.writelines(json_line(row.to_json()) for row in rows.rejected)
     write_json(folder / "report.json", report)
-    print(f"written to {folder}: report.html, report.json, report.txt")

@@ -10,6 +10,8 @@ import dataclasses
 import hashlib
 import os
 import re
+import select
+import signal
 import sys
 import traceback
 import typing
@@ -183,6 +185,8 @@ def entry_point(
             except (HydraException, OmegaConfBaseException) as error:
                 return _fail(explain_composition_error(error, schema), wanted_traceback)
             except OSError as error:
+                if isinstance(error, BrokenPipeError) and _reader_is_gone():
+                    return _end_without_reader()
                 # A folder that cannot be written to, a full disk: not a defect of the program.
                 if error.filename is None:
                     raise
@@ -195,6 +199,25 @@ def entry_point(
         return main
 
     return decorate
+
+
+def _reader_is_gone() -> bool:
+    """Return whether whoever read what is printed has stopped, as ``| head`` does."""
+    poller = select.poll()
+    for stream in (sys.__stdout__, sys.__stderr__):
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # closed, or no file at all
+            poller.register(stream.fileno(), select.POLLOUT)  # type: ignore[union-attr]
+    return any(event & select.POLLERR for _, event in poller.poll(0))
+
+
+def _end_without_reader() -> typing.NoReturn:
+    """End as a program does that the signal SIGPIPE ends: without a word, and with its status."""
+    # The interpreter would complain of what is still in the buffers.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.__stdout__, sys.__stderr__):
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            os.dup2(nowhere, stream.fileno())  # type: ignore[union-attr]
+    sys.exit(128 + signal.SIGPIPE)
 
 
 def _fail(message: str, with_traceback: bool) -> typing.NoReturn:

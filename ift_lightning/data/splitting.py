@@ -20,7 +20,7 @@ from ift_lightning.types import InstructionRecord, RawRow
 
 CONVERTED, TRAIN, TEST = "converted_data.jsonl", "train.jsonl", "test.jsonl"
 NO_STRATUM = "(none)"
-_SPLIT_VERSION = 1
+_SPLIT_VERSION = 2
 _TEXTS = ("request", "row", "none")
 
 
