@@ -6,6 +6,7 @@ to answer at once.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import os
@@ -179,7 +180,9 @@ def entry_point(
             try:
                 words = arguments(sys.argv[1:]) if arguments is not None else sys.argv[1:]
                 sys.argv[1:] = allow_new_keys(words, schema)
-                return around(wrapped) if around is not None else wrapped()
+                result = around(wrapped) if around is not None else wrapped()
+                sys.stdout.flush()  # while a reader that has gone can still be answered
+                return result
             except UserError as error:
                 return _fail(str(error), wanted_traceback)
             except (HydraException, OmegaConfBaseException) as error:
@@ -238,7 +241,7 @@ def explain_composition_error(error: BaseException, schema: type) -> str:
     group_override = re.search(r"Could not override '([^']+)'.\nNo match in the defaults", text)
     if group_override:
         word = group_override.group(1)
-        return f"'{word}' is no config group. {suggest(word, _groups())}"
+        return f"'{word}' is no config group. {suggest(word, config_groups())}"
     key = re.search(r"full_key: (\S+)", text)
     if key and re.search(r"Key '.*' (is )?not in ", text):
         chosen = re.search(r"object_type=(\w+)", text)
@@ -281,7 +284,7 @@ def _explain_misspelt_path(full_key: str, schema: type, chosen: str = "") -> str
 def _explain_unknown_key(full_key: str, node: type, part: str) -> str:
     valid = {field.name for field in dataclasses.fields(node)}
     if "." not in full_key:
-        valid |= set(_groups())
+        valid |= set(config_groups())
     return f"'{full_key}': there is no key '{part}' here. {suggest(part, valid)}"
 
 
@@ -305,5 +308,6 @@ def _options(group: str) -> list[str]:
     return sorted(name.removesuffix(".yaml") for name in registered)
 
 
-def _groups() -> list[str]:
+def config_groups() -> list[str]:
+    """Return the names of the config groups."""
     return sorted(path.name for path in config_dir().iterdir() if path.is_dir())

@@ -74,7 +74,10 @@ def _apply(tool: RowTool, events: list[Event]) -> _Done:
 
 def reason_kind(reason: str) -> str:
     """Return a reason without what differs from row to row, to count by."""
-    return re.sub(r"\d+", "N", re.split(r"[;(]| was already used", reason)[0]).strip()[:100]
+    reason = re.sub(r"^the id '.*' was already used", "an id was already used;", reason)
+    reason = re.sub(r"\b0x[0-9A-Fa-f]+", "0xNN", re.split(r"[;(]", reason)[0])
+    # Numbers by themselves: "UTF-8" stays.
+    return re.sub(r"(?<![\w-])\d[\d,.]*\b(?!-)", "N", reason).strip()[:100]
 
 
 def read_events(source: RecordSource) -> Iterator[Event]:

@@ -13,7 +13,7 @@ import pytest
 from ift_lightning.data.processes import CHUNK_ROWS
 from ift_lightning.data.record_sources import FileSource
 from ift_lightning.data.record_tools import ReverseTool
-from ift_lightning.data.row_tools import RowRun, ToolRow, finish
+from ift_lightning.data.row_tools import RowRun, ToolRow, finish, reason_kind
 from ift_lightning.data.sources import find_data_files
 from ift_lightning.data.tool_files import check_output, json_line, reports_beside
 from ift_lightning.data.variants import REVERSE_INSTRUCTION
@@ -158,3 +158,22 @@ def test_reverse_twice_is_reverse_once(tmp_path: Path) -> None:
     }
     again = ReverseTool()(raw, InstructionRecord(**made.row))
     assert again.row == made.row and not again.is_changed
+
+
+@pytest.mark.parametrize(
+    ("reasons", "kind"),
+    [
+        (["broken JSON at column 12: Expecting value; do", "broken JSON at column 7: Expecting value"],
+         "broken JSON at column N: Expecting value"),
+        (["the id 'a (1)' was already used at x:3; y", "the id 'b' was already used at x:14; y"],
+         "an id was already used"),
+        (["byte 0xFF at line 3, column 1 is not valid UTF-8. Convert",
+          "byte 0x80 at line 17, column 12 is not valid UTF-8. Convert"],
+         "byte 0xNN at line N, column N is not valid UTF-8. Convert"),
+        (["1,046 tokens are more than 512 (x)", "99 tokens are more than 512 (y)"],
+         "N tokens are more than N"),
+        (["'messages[3].content' is null"], "'messages[N].content' is null"),
+    ],
+)  # fmt: skip
+def test_reasons_are_counted_by_kind(reasons: list[str], kind: str) -> None:
+    assert {reason_kind(reason) for reason in reasons} == {kind}
