@@ -162,7 +162,7 @@ class SweepStart(Callback):
         assert isinstance(settings, SweepConfig)
         experiment = config.hydra.runtime.choices.get("experiment")
         sweep = Sweep(
-            Path(config.hydra.sweep.dir).absolute(),
+            Path(config.hydra.sweep.dir),
             settings,
             points,
             str(experiment) if experiment else None,
