@@ -78,7 +78,7 @@ def broken_references(items: Sequence[EvaluationItem], run: RunPrograms) -> dict
 
 
 def _program(item: EvaluationItem, code: str, program_id: str) -> Program:
-    return Program(id=program_id, code=code, entry_point=item.entry_point, tests=item.tests)
+    return Program(program_id, code, item.entry_point, item.tests, given=item.code_prompt)
 
 
 def score(

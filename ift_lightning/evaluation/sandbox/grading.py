@@ -73,7 +73,8 @@ def grade(
 
 def _one_line(text: str) -> str:
     line = " ".join(text.split())
-    line = line.encode("utf-8", "replace").decode()
+    # The message of an exception is the program's own; it must not steer a terminal.
+    line = "".join(char if char.isprintable() else "\ufffd" for char in line)
     return line if len(line) <= MAX_DETAIL else line[: MAX_DETAIL - 1] + "…"
 
 

@@ -231,6 +231,7 @@ def test_humaneval_references_pass_and_empty_bodies_fail() -> None:
                 row["prompt"] + (row["canonical_solution"] if body is None else body),
                 row["entry_point"],
                 row["test"],
+                row["prompt"],
             )
             for row in rows
         ]

@@ -133,7 +133,7 @@ def _decode_tagged(
             (decode(key, special, depth + 1), decode(item, special, depth + 1))
             for key, item in body
         ]
-        _check_hashes([key for key, _ in pairs])
+        check_hashes([key for key, _ in pairs])
         return dict(pairs)
     if tag == "r":
         return range(*[decode(part) for part in body])
@@ -145,12 +145,12 @@ def _decode_tagged(
     if tag in containers:
         items = [decode(item, special, depth + 1) for item in body]
         if tag != "t":
-            _check_hashes(items)
+            check_hashes(items)
         return containers[tag](items)
     raise WireError(f"not a value: unknown tag {tag[:20]!r}")
 
 
-def _check_hashes(items: list[Any]) -> None:
+def check_hashes(items: list[Any]) -> None:
     """Refuse items made to collide: a set of 50,000 of them keeps the reader busy for a minute."""
     if len(items) > _MAX_COLLISIONS:
         hashes = sorted(map(hash, items))
