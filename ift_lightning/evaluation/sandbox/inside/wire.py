@@ -16,6 +16,7 @@ from os import write as _write
 from typing import Any
 
 MAX_DEPTH = 100  # of nested containers; deeper (or cyclic) values are sent as opaque
+RESULTS, VERDICTS, FACTS = b"r", b"v", b"f"  # what a chunk on the way to the parent is
 _JSON_INTEGERS = 1 << 53
 _HEADER_BYTES = 4
 _MAX_COLLISIONS = 1000  # of hashes in one set or dictionary
