@@ -11,7 +11,7 @@ from ift_lightning.evaluation.extraction import Extracted, extract_answer, strip
 from ift_lightning.evaluation.generation import Completion, FinishReason
 from ift_lightning.evaluation.items import EvaluationItem
 from ift_lightning.evaluation.predictions import Prediction
-from ift_lightning.evaluation.sandbox import Outcome, Program, Verdict
+from ift_lightning.evaluation.sandbox import Outcome, Program, Verdict, plan_tests
 from ift_lightning.metrics import (
     MetricResult,
     codebleu_language,
@@ -58,6 +58,18 @@ class Evaluation:
     metrics: dict[str, float]
     details: dict[str, Any]
     excluded: dict[str, str]
+
+
+def unusable_tests(items: Sequence[EvaluationItem]) -> dict[str, str]:
+    """Return the rows whose tests cannot be run whatever the answer, with the reason."""
+    reasons = {}
+    for item in items:
+        try:
+            plan_tests(_program(item, "", item.id))
+        except UserError as error:
+            what = str(error).removeprefix(f"Program '{item.id}'").lstrip(":, ")
+            reasons[item.id] = f"its tests cannot be used: {what}"
+    return reasons
 
 
 def broken_references(items: Sequence[EvaluationItem], run: RunPrograms) -> dict[str, str]:
