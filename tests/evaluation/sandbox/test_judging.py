@@ -214,6 +214,29 @@ def test_message_of_a_program_cannot_steer_a_terminal(sandbox: Sandbox) -> None:
         assert "E\ufffd2J: \ufffd[2J \ufffd" in detail and detail.isprintable()
 
 
+ITERATED = {
+    "generator": ("(n for n in range(x))", "pass"),
+    "map": ("map(int, '01')", "pass"),
+    "keys": ("{0: 5, 1: 6}.keys()", "pass"),
+    "other items": ("(n for n in range(x + 1))", "fail"),
+    "endless": ("itertools.count()", "fail"),
+    "endless generator": ("(0 for _ in iter(int, 1))", "fail"),
+    "one that raises": ("(1 // n for n in (1, 0))", "fail"),
+}
+
+
+@pytest.mark.parametrize("name", ITERATED)
+def test_what_can_be_gone_through_is_gone_through(sandbox: Sandbox, name: str) -> None:
+    value, verdict = ITERATED[name]
+    code = f"import itertools\ndef f(x): return {value}"
+    tests = ["assert list(f(2)) == [0, 1]", "assert sorted(f(2), reverse=True) == [1, 0]"]
+    outcome = run_one(sandbox, code, [*tests, "assert 1 in f(2) and set(f(2)) == {0, 1}"])
+    assert outcome.verdict == verdict and not outcome.judged_in_child
+    # It is not the list itself, as in Python.
+    assert run_one(sandbox, code, ["assert f(2) == [0, 1]"]).verdict == "fail"
+    assert run_one(sandbox, code, [{"args": [2], "expected": [0, 1]}]).verdict == "fail"
+
+
 def test_data_and_code_may_be_mixed(sandbox: Sandbox) -> None:
     tests = [{"args": [2], "expected": 4}, "for x in range(3): assert f(x) == x * 2", *FOUR]
     outcome = run_one(sandbox, SOUND, tests)
