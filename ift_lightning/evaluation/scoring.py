@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -248,6 +249,7 @@ def answer_text(prediction: Prediction) -> str:
 
 
 def _apply(metric: TextMetric, scored: Sequence[Prediction], result: Evaluation) -> None:
+    _note_left_out(metric, scored, result)
     for language, part in _parts(metric, scored):
         options = dict(metric.options)
         if metric.needs_language:
@@ -264,6 +266,16 @@ def _apply(metric: TextMetric, scored: Sequence[Prediction], result: Evaluation)
         for name, values in outcome.per_item.items():
             for prediction, value in zip(part, values, strict=True):
                 prediction.metrics[name] = value
+
+
+def _note_left_out(metric: TextMetric, scored: Sequence[Prediction], result: Evaluation) -> None:
+    """Count the answers that a metric of some languages leaves out, by what their rows name."""
+    if not metric.needs_language:
+        return
+    languages = [prediction.item.language or metric.default_language for prediction in scored]
+    unknown = Counter(name for name in languages if codebleu_language(name) is None)
+    if unknown:
+        result.details[f"{metric.name}_left_out"] = dict(sorted(unknown.items()))
 
 
 def _parts(
