@@ -46,10 +46,10 @@ from ift_lightning.modeling.adapters import (
 )
 from ift_lightning.modeling.loading import (
     check_model_folder,
-    load_base_model,
     load_tokenizer,
     tokenizer_fingerprint,
 )
+from ift_lightning.modeling.shared_weights import base_model
 from ift_lightning.templating.examples import ExampleBuilder
 from ift_lightning.templating.template import Template
 from ift_lightning.templating.weights import KeyTokens, LossWeights
@@ -311,8 +311,9 @@ def weights_dtype(config: TrainConfig) -> torch.dtype:
 def build_base_model(config: TrainConfig, tokenizer: Any) -> Any:
     """Load the base model at the config's precision and attention."""
     model = config.model
-    return load_base_model(
+    return base_model(
         model.path,
+        trains_base=config.peft.config is None,
         revision=model.revision,
         dtype=weights_dtype(config),
         quantization=config.precision.quantization,

@@ -54,6 +54,7 @@ def run_point(config: TrainConfig, train: TrainFunction) -> float | None:
 
 
 def _train_what_is_left(config: TrainConfig, folder: Path, train: TrainFunction) -> float | None:
+    from ift_lightning.modeling.shared_weights import sharing_base_weights
     from ift_lightning.sweeps.resuming import Standing, set_aside, stand_in, standing_of
     from ift_lightning.training.run_record import read_run_record
 
@@ -71,7 +72,8 @@ def _train_what_is_left(config: TrainConfig, folder: Path, train: TrainFunction)
         objective = read_run_record(folder)["metrics"].get("val/loss")
         return None if objective is None else float(objective)
     config.resume = standing is Standing.INTERRUPTED
-    return train(config)
+    with sharing_base_weights():  # with the points that this process runs before and after
+        return train(config)
 
 
 @functools.cache

@@ -115,7 +115,11 @@ class Sweep:
         )
 
     def close(self) -> None:
-        """Stop the table."""
+        """Stop the table, and let go of the weights that points had in common."""
+        if "torch" in sys.modules:
+            from ift_lightning.modeling.shared_weights import forget_base_weights
+
+            forget_base_weights()
         if self._table is not None:
             self._table.close()
             self._table = None
@@ -158,7 +162,7 @@ class SweepStart(Callback):
         assert isinstance(settings, SweepConfig)
         experiment = config.hydra.runtime.choices.get("experiment")
         sweep = Sweep(
-            Path(config.hydra.sweep.dir).absolute(),
+            Path(config.hydra.sweep.dir),
             settings,
             points,
             str(experiment) if experiment else None,
