@@ -86,7 +86,8 @@ class InstructionRecord:
 
     def to_json(self) -> dict[str, Any]:
         """Return the row as it stands on disk: JSON values only, empty fields left out."""
-        row = dataclasses.asdict(self)
+        # Not asdict: its deep copies took a third of the time of a data tool.
+        row: dict[str, Any] = {name: getattr(self, name) for name in self.__dataclass_fields__}
         row["messages"] = [dataclasses.asdict(message) for message in self.messages]
         tests = self.tests
         row["tests"] = tests if isinstance(tests, str) else list(tests)
