@@ -112,16 +112,27 @@ def resume_fingerprint(config: TrainConfig) -> str:
     return json_fingerprint(values)
 
 
+def evaluation_fingerprint(config: TrainConfig) -> str:
+    """Identify how a run's answers are made and scored."""
+    names = ("evaluate", "generation", "metrics", "measure_before")
+    values = {name: plain(getattr(config, name)) for name in names}
+    values["max_new_tokens"] = [config.data.max_new_tokens, config.cot_level.max_new_tokens]
+    for name in ("batch_size", "keep_completions"):  # how fast, and what stays in the cache
+        if isinstance(values["generation"], dict):
+            values["generation"].pop(name, None)
+    return json_fingerprint(values)
+
+
 def _what_is_trained(config: TrainConfig) -> dict[str, Any]:
     values: dict[str, Any] = plain(config)
     for name in ("run_dir", "resume", "name", "logger", "measure_before"):
         values.pop(name)
-    for name in ("evaluate", "generation", "sandbox", "metrics"):
+    for name in ("evaluate", "generation", "sandbox", "metrics", "sweep"):
         values.pop(name)
     for name in ("cache_dir", "num_workers", "max_new_tokens"):
         values["data"].pop(name)
     values["cot_level"].pop("max_new_tokens")
-    for name in ("progress_bar", "log_every_n_steps"):
+    for name in ("progress_bar", "log_every_n_steps", "num_threads"):
         values["trainer"].pop(name)
     return values
 

@@ -71,6 +71,7 @@ class FineTuning:
             overrides=(list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []),
             config_fingerprint=assembly.config_fingerprint(config),
             resume_fingerprint=assembly.resume_fingerprint(config),
+            evaluation_fingerprint=assembly.evaluation_fingerprint(config),
         )
         self.recorder = RunRecorder(self.folder, self.record)
         self.loggers: list[Logger] = []

@@ -6,9 +6,12 @@ from ift_lightning.config.checks import check_config
 from ift_lightning.config.entry import entry_point
 from ift_lightning.config.hub_access import go_offline_without_hub
 from ift_lightning.config.schema import TrainConfig
+from ift_lightning.sweeps.arguments import sweep_arguments
+from ift_lightning.sweeps.running import run_point
+from ift_lightning.sweeps.supervision import supervise
 
 
-@entry_point("train", TrainConfig)
+@entry_point("train", TrainConfig, arguments=sweep_arguments, around=supervise)
 def main(config: TrainConfig) -> float | None:
     """Run the training that ``config`` describes; a sweep's objective is the last ``val/loss``."""
     check_config(config)
@@ -16,7 +19,7 @@ def main(config: TrainConfig) -> float | None:
     # Everything heavy is imported from here on: the config stands.
     from ift_lightning.finetuning import train
 
-    return train(config)
+    return run_point(config, train)
 
 
 if __name__ == "__main__":

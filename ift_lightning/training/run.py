@@ -100,6 +100,7 @@ class TrainingRun:
         self.recorder = recorder
         self.progress = ProgressMetrics(settings.log_every_n_steps, settings.steps_per_epoch)
         self.trainability = TrainabilityAudit(settings.gradient_steps)
+        self.recording = RunRecordCallback(recorder, self.progress)
         self.has_validation = bool(len(getattr(datamodule, "splits", {}).get("val", ())))
         quiet_lightning()
         self._best: ModelCheckpoint | None = None
@@ -143,7 +144,7 @@ class TrainingRun:
         callbacks += [
             self.progress,
             self.trainability,
-            RunRecordCallback(self.recorder, self.progress),
+            self.recording,
         ]
         if settings.progress_bar:
             callbacks.append(
@@ -207,6 +208,10 @@ class TrainingRun:
             ckpt_path=str(self.last_checkpoint) if resume else None,
             weights_only=False,  # our own file: it holds random states beside tensors
         )
+        if not self.trainability.result:
+            # Killed behind its last step: there was nothing left to train, and so no end of it.
+            for callback in (self.trainability, self.recording):
+                callback.on_train_end(self.trainer, self.module)
         self._save_last.save(self.trainer)
         peaks = self.recorder.record.performance.setdefault("peak_memory_bytes", {})
         peaks["train"] = self.progress.peak_train_memory
