@@ -217,11 +217,8 @@ def test_tensorboard_fills_the_hyperparameters_of_a_sweep(
         }
 
 
-@pytest.mark.slow
-def test_optuna_searches_for_the_lowest_validation_loss(
-    tmp_path: Path, model_folder: Callable[[str], Path]
-) -> None:
-    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+def search(folder: Path, model: Path, *options: str) -> tuple[list[dict[str, Any]], Any]:
+    """Search with Optuna; return the records of its trials, and what it found best."""
     result = subprocess.run(
         [
             sys.executable,
@@ -229,34 +226,70 @@ def test_optuna_searches_for_the_lowest_validation_loss(
             "ift_lightning.train",
             "--multirun",
             "hydra/sweeper=optuna",
-            "hydra.sweeper.n_trials=2",
-            "hydra.sweeper.sampler.seed=0",
-            f"hydra.sweep.dir={tmp_path / 'search'}",
-            "optimizer.lr=interval(1e-4,1e-1)",
+            f"hydra.sweep.dir={folder / 'search'}",
             "model=local",
-            f"model.path={model_folder('llama')}",
+            f"model.path={model}",
             "data=jsonl",
-            f"data.path={write_rows(tmp_path / 'rows.json')}",
+            f"data.path={write_rows(folder / 'rows.json')}",
             "data.val_fraction=0.2",
-            f"data.cache_dir={tmp_path / 'cache'}",
+            f"data.cache_dir={folder / 'cache'}",
             "trainer=smoke",
             "trainer.progress_bar=false",
             "measure_before=false",
+            *options,
         ],
-        cwd=tmp_path,
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=280,
         check=False,
     )
     assert result.returncode == 0, result.stderr[-2000:]
-    records = [record_of(tmp_path / "search" / str(trial)) for trial in range(2)]
-    rates = [float(record["overrides"][0].partition("=")[2]) for record in records]
-    assert len(set(rates)) == 2
-    assert all(1e-4 <= rate <= 1e-1 for rate in rates)
-    losses = [record["metrics"]["val/loss"] for record in records]
-    path = tmp_path / "search" / "optimization_results.yaml"
-    found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    assert found["best_value"] == pytest.approx(min(losses))
-    best = rates[losses.index(min(losses))]
-    assert found["best_params"] == {"optimizer.lr": pytest.approx(best)}
+    records = [record_of(path.parent) for path in (folder / "search").glob("*/run.json")]
+    best = folder / "search" / "optimization_results.yaml"
+    return records, yaml.safe_load(best.read_text(encoding="utf-8"))
+
+
+def rate_of(record: dict[str, Any]) -> float:
+    (rate,) = [word for word in record["overrides"] if word.startswith("optimizer.lr=")]
+    return float(rate.partition("=")[2])
+
+
+@pytest.mark.slow
+def test_optuna_searches_for_the_lowest_validation_loss(
+    tmp_path: Path, model_folder: Callable[[str], Path]
+) -> None:
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    options = (
+        "hydra.sweeper.sampler.seed=0",
+        "hydra.sweeper.n_trials=2",
+        "optimizer.lr=interval(1e-4,1e-1)",
+    )
+    records, best = search(tmp_path, model_folder("llama"), *options)
+    losses = {rate_of(record): record["metrics"]["val/loss"] for record in records}
+    assert len(losses) == 2
+    assert all(1e-4 <= rate <= 1e-1 for rate in losses)
+    assert best["best_value"] == pytest.approx(min(losses.values()))
+    found = best["best_params"]["optimizer.lr"]
+    assert losses[found] == min(losses.values())
+
+
+@pytest.mark.slow
+def test_a_trial_that_fails_does_not_end_the_search(
+    tmp_path: Path, model_folder: Callable[[str], Path]
+) -> None:
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    records, best = search(
+        tmp_path,
+        model_folder("llama"),
+        "hydra/sweeper/sampler=grid",
+        "optimizer.lr=choice(1e-3,1e30)",
+        "hydra.sweeper.n_trials=2",
+        "scheduler=constant",
+        "trainer.gradient_clip_norm=null",
+    )
+    assert {rate_of(record): record["status"] for record in records} == {
+        1e-3: "completed",
+        1e30: "failed",
+    }
+    assert best["best_params"] == {"optimizer.lr": 1e-3}
