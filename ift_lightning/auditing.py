@@ -20,8 +20,9 @@ from ift_lightning.data.auditing.overlap import NgramIndex
 from ift_lightning.data.auditing.rows import RowAuditor
 from ift_lightning.data.auditing.summary import summarize
 from ift_lightning.data.mask_audit import render_sample, sample_pieces
+from ift_lightning.data.processes import map_chunks
 from ift_lightning.data.record_sources import FileSource
-from ift_lightning.data.row_tools import map_chunks, reason_kind
+from ift_lightning.data.row_tools import reason_kind
 from ift_lightning.data.tool_files import json_line, whole_file, write_json
 from ift_lightning.errors import UserError
 from ift_lightning.reporting.audit_page import audit_page
@@ -180,13 +181,24 @@ def _publish(
     builder: ExampleBuilder,
 ) -> None:
     text = audit_text(report)
+    if config.output:
+        _write(Path(config.output).expanduser(), report, text, rows, examples, builder)
     print(text)
     color = sys.stdout.isatty()
     for example in examples:
         print(f"--- {example.id}\n{render_sample(example, builder.tokenizer, color=color)}")
-    if not config.output:
-        return
-    folder = Path(config.output).expanduser()
+    if config.output:
+        print(f"written to {config.output}: report.html, report.json, report.txt")
+
+
+def _write(
+    folder: Path,
+    report: dict[str, Any],
+    text: str,
+    rows: _Rows,
+    examples: list[TokenizedExample],
+    builder: ExampleBuilder,
+) -> None:
     title = f"{report['data']} with {report['template']} and {report['model']}"
     samples = [(one.id, sample_pieces(one, builder.tokenizer)) for one in examples]
     with whole_file(folder / "report.html") as page:
@@ -196,4 +208,3 @@ def _publish(
     with whole_file(folder / "rejected.jsonl") as file:
         file.writelines(json_line(row.to_json()) for row in rows.rejected)
     write_json(folder / "report.json", report)
-    print(f"written to {folder}: report.html, report.json, report.txt")

@@ -28,7 +28,13 @@ from ift_lightning.evaluation.generation import (
 )
 from ift_lightning.evaluation.items import EvaluationItem, item_of
 from ift_lightning.evaluation.predictions import write_predictions
-from ift_lightning.evaluation.scoring import Evaluation, RunPrograms, broken_references, score
+from ift_lightning.evaluation.scoring import (
+    Evaluation,
+    RunPrograms,
+    broken_references,
+    score,
+    unusable_tests,
+)
 from ift_lightning.evaluation.transformers_engine import TransformersEngine
 from ift_lightning.modeling.loading import tokenizer_fingerprint
 from ift_lightning.scorers import build_sandbox, text_metrics
@@ -208,8 +214,11 @@ class Evaluator:
         self.decoding = decoding
         self.run = run
         self.excluded: dict[str, str] = dict(excluded or {})
-        if check_references and run is not None and excluded is None:
-            self.excluded = broken_references(rows.items, run)
+        if run is not None and excluded is None:
+            self.excluded = unusable_tests(rows.items)
+            usable = [item for item in rows.items if item.id not in self.excluded]
+            if check_references:
+                self.excluded |= broken_references(usable, run)
 
     def generate(
         self, engine: Engine, weights_key: Any

@@ -25,7 +25,12 @@ from ift_lightning.evaluating import (
     save_evaluation,
     transformers_engine,
 )
-from ift_lightning.evaluation.display import exclusions, sample_answers, score_table
+from ift_lightning.evaluation.display import (
+    exclusions,
+    left_out_by_language,
+    sample_answers,
+    score_table,
+)
 from ift_lightning.evaluation.generation import Completion, Decoding
 from ift_lightning.evaluation.predictions import read_completions
 from ift_lightning.evaluation.scoring import Evaluation
@@ -209,7 +214,7 @@ class EvaluationRun:
         if config.num_shown:
             print(sample_answers(evaluation.predictions, at_most=config.num_shown))
         print(f"\n{score_table(self.record.metrics, prefix=config.split)}")
-        print(exclusions(evaluation.excluded))
+        print(exclusions(evaluation.excluded) + left_out_by_language(evaluation.details))
         print(f"run folder:  {self.folder}\npredictions: {path}")
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import sys
-
-from ift_lightning.config.entry import entry_point, register_schema
+from ift_lightning.config.entry import config_groups, entry_point, register_schema
 from ift_lightning.config.hub_access import go_offline_without_hub
-from ift_lightning.config.prepare_schema import PrepareConfig, register_tasks, task_option
+from ift_lightning.config.prepare_schema import PrepareConfig, register_tasks, task_options
 from ift_lightning.config.schema import TrainConfig
 
 register_schema("train", TrainConfig)
 register_tasks()
 
 
-@entry_point("prepare", PrepareConfig)
+@entry_point(
+    "prepare", PrepareConfig, arguments=lambda words: task_options(words, config_groups())
+)
 def main(config: PrepareConfig) -> None:
     """Run one data tool."""
     go_offline_without_hub()
@@ -23,5 +23,4 @@ def main(config: PrepareConfig) -> None:
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = [task_option(word) for word in sys.argv[1:]]
     main()

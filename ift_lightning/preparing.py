@@ -14,8 +14,9 @@ from ift_lightning.config.prepare_schema import (
     SplitTaskConfig,
     StripTaskConfig,
 )
+from ift_lightning.data.processes import default_workers
 from ift_lightning.data.record_sources import FileSource
-from ift_lightning.data.row_tools import RowRun, RowTool, default_workers, finish
+from ift_lightning.data.row_tools import RowRun, RowTool, finish
 from ift_lightning.data.tool_files import check_output, reports_beside
 from ift_lightning.errors import UserError, suggest
 

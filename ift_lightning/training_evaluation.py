@@ -23,7 +23,12 @@ from ift_lightning.evaluating import (
     transformers_engine,
     wants_generation,
 )
-from ift_lightning.evaluation.display import exclusions, sample_answers, score_table
+from ift_lightning.evaluation.display import (
+    exclusions,
+    left_out_by_language,
+    sample_answers,
+    score_table,
+)
 from ift_lightning.evaluation.scoring import Evaluation
 from ift_lightning.trained_models import full_weights_key, weights_key
 from ift_lightning.training.run_record import RunRecorder
@@ -143,7 +148,7 @@ class TrainingEvaluation:
             }
         shown = [
             sample_answers(after.predictions, before.predictions if before else None),
-            exclusions(after.excluded),
+            exclusions(after.excluded) + left_out_by_language(after.details),
             score_table(metrics, earlier),
         ]
         return "\n".join(part for part in shown if part)

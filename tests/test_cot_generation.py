@@ -186,6 +186,48 @@ def test_a_row_whose_request_is_refused_is_reported_and_asked_about_in_the_next_
         assert len(server.seen) == 4
 
 
+HOSTILE = (
+    Reply(429, {"error": {"message": "slow down"}}),
+    Reply(500, b"<html>oops</html>"),
+    Reply(200, b'{"choices": [{"message": {"content": "he'),
+    Reply(200, {"choices": []}),
+    Reply(200, {"choices": [{}]}),
+    Reply(hang=True),
+    Reply(drop=True),
+    BAD["half a JSON"],
+    BAD["cut"],
+    BAD["refusal"],
+)
+
+
+def test_of_a_hostile_server_each_row_gets_one_good_answer(tmp_path: Path) -> None:
+    """Every row meets a fault and a bad answer before its good one; none is paid for twice."""
+    write_rows(tmp_path / "rows.jsonl", 20)
+    asked: Counter[str] = Counter()
+
+    def behave(number: int, seen: Seen) -> Reply:
+        row = row_of(seen)
+        asked[row] += 1
+        if asked[row] == 1:
+            return HOSTILE[int(row.split()[1].rstrip(".")) % len(HOSTILE)]
+        return GOOD
+
+    with serving(behave) as server:
+        report = generate(tmp_path, server, teacher={"timeout_seconds": 1.0})
+        assert [row["id"] for row in lines(tmp_path / "out.jsonl")] == [
+            f"row{number}" for number in range(20)
+        ]
+        assert set(asked.values()) == {2}
+    # Faults are no answers; bad answers are, and stay in the journal beside the good ones.
+    assert report["this_run"]["num_answers"] == 20 + 2 * 3
+    assert (report["num_bad_answers"], report["num_failed"]) == (6, 0)
+    assert Counter(journaled(tmp_path)) == {
+        f"row{number}": 2 if number % 10 in (7, 8, 9) else 1 for number in range(20)
+    }
+    for row in lines(tmp_path / "out.jsonl"):
+        assert row["reasoning"] == {"simple": "s", "normal": "nn", "complex": "c" * 20}
+
+
 def test_a_server_that_is_gone_stops_the_run_and_the_next_one_goes_on(tmp_path: Path) -> None:
     write_rows(tmp_path / "rows.jsonl", 30)
     limit = 10

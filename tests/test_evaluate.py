@@ -326,6 +326,76 @@ def test_drills_are_generated_run_and_scored_at_both_ends_of_training(tmp_path: 
     assert len([verdict for verdict in verdicts if verdict is not None]) == 13
 
 
+MBPP = [  # as in mbpp.jsonl: what the task says, a reference, and assert statements
+    {
+        "text": "Write a function to add two numbers.",
+        "code": "def add_two(a, b):\r\n  return a + b",
+        "task_id": 11,
+        "test_setup_code": "",
+        "test_list": ["assert add_two(1, 2) == 3", "assert add_two(-1, 1) == 0"],
+        "challenge_test_list": ["assert add_two(10**30, 1) == 10**30 + 1"],
+    },
+    {
+        "text": "Write a function to find the longest chain of pairs.",
+        "code": "class Pair(object):\n    def __init__(self, a, b):\n        self.a = a\n"
+        "def longest(pairs):\n    return max(pair.a for pair in pairs)",
+        "task_id": 12,
+        "test_setup_code": "SIZE = 7",
+        "test_list": ["assert longest([Pair(5, 24), Pair(SIZE, 2)]) == 7"],
+        "challenge_test_list": [],
+    },
+    {
+        "text": "Write a function whose tests are broken.",
+        "code": "def broken(x):\n    return x",
+        "task_id": 13,
+        "test_setup_code": "",
+        "test_list": ["assert broken(1) == 1", "assert broken(1 == 1"],
+        "challenge_test_list": [],
+    },
+    {
+        "text": "Write a function whose reference is wrong.",
+        "code": "def wrong(x):\n    return x",
+        "task_id": 14,
+        "test_setup_code": "",
+        "test_list": ["assert wrong(1) == 2"],
+        "challenge_test_list": [],
+    },
+]
+MBPP_SANITIZED = [  # as in sanitized-mbpp.json
+    {
+        "source_file": "a.ipynb",
+        "task_id": 11,
+        "prompt": "Write a function for the area of a circle.",
+        "code": "import math\ndef circle_area(r):\n    return math.pi * r * r",
+        "test_imports": ["import math"],
+        "test_list": ["assert math.isclose(circle_area(2), 12.56637, rel_tol=0.001)"],
+    }
+]
+
+
+def test_mbpp_in_both_its_forms(tmp_path: Path) -> None:
+    (tmp_path / "mbpp.jsonl").write_text("".join(json.dumps(row) + "\n" for row in MBPP))
+    (tmp_path / "sanitized-mbpp.json").write_text(json.dumps(MBPP_SANITIZED))
+    answers = {11: MBPP[0]["code"], 12: "def longest(pairs): return 7", 13: "x", 14: "x"}
+    circle = {11: "def circle_area(r): return 3.14159265 * r ** 2"}
+    for name, given in (("mbpp.jsonl", answers), ("sanitized-mbpp.json", circle)):
+        lines = [{"task_id": number, "completion": text} for number, text in given.items()]
+        (tmp_path / "given.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines))
+        options = [f"predictions={tmp_path / 'given.jsonl'}", f"data.path={tmp_path / name}"]
+        record = evaluated([*options, "data=mbpp", "metrics=none"], tmp_path / name[:-5])
+        verdicts = [row["verdict"] for row in predictions_of(tmp_path / name[:-5])]
+        if name == "mbpp.jsonl":
+            # The class Pair is the program's to define.
+            assert verdicts == ["pass", "fail", None, None]
+            assert record["metrics"]["test/pass@1"] == 0.5
+            excluded = record["audit"]["evaluation"]["excluded"]
+            assert list(excluded) == ["13", "14"]
+            assert "its tests do not parse" in excluded["13"]
+            assert "reference answer fails its own tests (fail" in excluded["14"]
+        else:
+            assert verdicts == ["pass"] and not record["audit"]["evaluation"]["excluded"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("answer", "passed"), [("canonical_solution", 1.0), ("", 0.0)])
 def test_every_humaneval_reference_passes_and_no_empty_body_does(

@@ -12,6 +12,7 @@ from hydra import compose, initialize_config_dir
 
 from ift_lightning.config.entry import (
     config_dir,
+    config_groups,
     register_resolvers,
     register_schema,
     to_dataclass,
@@ -20,11 +21,12 @@ from ift_lightning.config.prepare_schema import (
     TASK_SCHEMAS,
     PrepareConfig,
     register_tasks,
-    task_option,
+    task_options,
 )
 from ift_lightning.config.schema import TrainConfig
 from ift_lightning.errors import UserError
 from ift_lightning.preparing import _TASKS, prepare
+from ift_lightning.types import InstructionRecord
 
 
 def composed(*overrides: str) -> PrepareConfig:
@@ -32,7 +34,8 @@ def composed(*overrides: str) -> PrepareConfig:
     register_schema("train", TrainConfig)
     register_schema("prepare", PrepareConfig)
     register_tasks()
-    arguments = [*map(task_option, overrides), "run_dir=.", "progress_bar=false", "workers=1"]
+    arguments = task_options([*overrides], config_groups())
+    arguments += ["run_dir=.", "progress_bar=false", "workers=1"]
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
         return to_dataclass(compose("prepare", overrides=arguments), PrepareConfig)
 
@@ -76,10 +79,54 @@ def test_every_task_composes_and_is_carried_out_by_something(name: str) -> None:
 
 
 def test_options_of_a_task_need_no_prefix() -> None:
-    assert task_option("test_ratio=0.1") == "task.test_ratio=0.1"
-    for word in ("task=split", "task.test_ratio=0.1", "input=a", "name=x", "output=test_ratio=1"):
-        assert task_option(word) == word
+    words = ["task=split", "test_ratio=0.1", "input=a", "name=x", "output=test_ratio=1"]
+    assert task_options(words, config_groups()) == [words[0], "task.test_ratio=0.1", *words[2:]]
     assert composed("task=split", "test_ratio=0.1").task.test_ratio == 0.1  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["task=split", "test_ration=1"], "task.test_ration=1"),
+        (["near_duplicate=none", "task=split"], "task.near_duplicate=none"),
+        (["task=strip_comments", "strip_docstring=true"], "task.strip_docstring=true"),
+        (["task=split", "num_trian=1"], "num_trian=1"),  # split has nothing like it
+        (["task=split", "overwrit=true"], "overwrit=true"),  # like an option that all share
+        (["task=split", "teachr=local"], "teachr=local"),  # like a config group
+        (["task=split", "teacher.modle=a"], "teacher.modle=a"),
+        (["task=splt", "test_ration=1"], "test_ration=1"),
+    ],
+)
+def test_a_misspelt_option_goes_to_the_task_that_has_one_like_it(
+    words: list[str], expected: str
+) -> None:
+    assert expected in task_options(words, config_groups())
+
+
+@pytest.mark.parametrize("teacher", ["openai", "local"])
+@pytest.mark.parametrize("prompts", ["en", "zh"])
+def test_every_teacher_and_all_prompts_compose_and_render(teacher: str, prompts: str) -> None:
+    from ift_lightning.teaching.prompts import CotPrompts
+
+    config = composed("task=generate_cot", f"teacher={teacher}", f"cot_prompts={prompts}")
+    assert (config.teacher.name, config.teacher.kind.value) == (teacher, teacher)
+    made = config.cot_prompts
+    assert made.name == prompts
+    texts = CotPrompts(made.name, made.system, made.from_complex, made.from_row)
+    record = InstructionRecord("r", "Add.", "a, b", "a + b", reasoning={"complex": "Both are."})
+    for levels in (("simple", "normal"), ("simple", "normal", "complex")):
+        chat = texts.messages(record, levels, wants_code=True)
+        text = "\n".join(content for _, content in chat)
+        assert "Add." in text and "a + b" in text and "{{" not in text and '"code": "..."' in text
+        assert all(f'"{level}_think_step": "..."' in text for level in levels)
+        assert ("Both are." in text) is ("complex" not in levels)
+        assert ("推理" in text) is (prompts == "zh")
+
+
+def test_the_teachers_are_the_files_of_their_group() -> None:
+    names = {path.stem for path in (config_dir() / "teacher").glob("*.yaml")}
+    assert names == {"openai", "local"}
+    assert {path.stem for path in (config_dir() / "cot_prompts").glob("*.yaml")} == {"en", "zh"}
 
 
 def test_strip_comments(rows: Path, tmp_path: Path) -> None:
@@ -195,7 +242,7 @@ def test_what_is_missing_is_said(overrides: tuple[str, ...], expected: str) -> N
     ("arguments", "expected"),
     [
         (["task=splt"], "Did you mean 'split'? Valid: audit, drills, generate_cot"),
-        (["task=split", "task.test_ration=3"], "Did you mean 'test_ratio'?"),
+        (["task=split", "test_ration=3"], "Did you mean 'test_ratio'?"),
         (["task=split", "+task.x=3"], "Valid: name, near_duplicates"),
         (["task=split", "near_duplicates=some"], "request, row, none"),
         ([], "You must specify 'task'"),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from pathlib import Path
 
 
 def main() -> None:
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends it without a word
     losses: dict[str, dict[float, float | None]] = {}
     for path in sorted(Path(sys.argv[1]).glob("*/*/run.json")):
         record = json.loads(path.read_text(encoding="utf-8"))

@@ -34,6 +34,7 @@ def humaneval_candidates(path: Path) -> list[Program]:
             row["prompt"] + row["canonical_solution"],
             row["entry_point"],
             row["test"],
+            row["prompt"],
         )
         for row in rows
         for number in range(NUM_CANDIDATES)

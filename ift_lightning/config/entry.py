@@ -6,10 +6,13 @@ to answer at once.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import os
 import re
+import select
+import signal
 import sys
 import traceback
 import typing
@@ -177,12 +180,16 @@ def entry_point(
             try:
                 words = arguments(sys.argv[1:]) if arguments is not None else sys.argv[1:]
                 sys.argv[1:] = allow_new_keys(words, schema)
-                return around(wrapped) if around is not None else wrapped()
+                result = around(wrapped) if around is not None else wrapped()
+                sys.stdout.flush()  # while a reader that has gone can still be answered
+                return result
             except UserError as error:
                 return _fail(str(error), wanted_traceback)
             except (HydraException, OmegaConfBaseException) as error:
                 return _fail(explain_composition_error(error, schema), wanted_traceback)
             except OSError as error:
+                if isinstance(error, BrokenPipeError) and _reader_is_gone():
+                    return _end_without_reader()
                 # A folder that cannot be written to, a full disk: not a defect of the program.
                 if error.filename is None:
                     raise
@@ -195,6 +202,25 @@ def entry_point(
         return main
 
     return decorate
+
+
+def _reader_is_gone() -> bool:
+    """Return whether whoever read what is printed has stopped, as ``| head`` does."""
+    poller = select.poll()
+    for stream in (sys.__stdout__, sys.__stderr__):
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # closed, or no file at all
+            poller.register(stream.fileno(), select.POLLOUT)  # type: ignore[union-attr]
+    return any(event & select.POLLERR for _, event in poller.poll(0))
+
+
+def _end_without_reader() -> typing.NoReturn:
+    """End as a program does that the signal SIGPIPE ends: without a word, and with its status."""
+    # The interpreter would complain of what is still in the buffers.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.__stdout__, sys.__stderr__):
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            os.dup2(nowhere, stream.fileno())  # type: ignore[union-attr]
+    sys.exit(128 + signal.SIGPIPE)
 
 
 def _fail(message: str, with_traceback: bool) -> typing.NoReturn:
@@ -220,7 +246,7 @@ def explain_composition_error(error: BaseException, schema: type) -> str:
     group_override = re.search(r"Could not override '([^']+)'.\nNo match in the defaults", text)
     if group_override:
         word = group_override.group(1)
-        return f"'{word}' is no config group. {suggest(word, _groups())}"
+        return f"'{word}' is no config group. {suggest(word, config_groups())}"
     key = re.search(r"full_key: (\S+)", text)
     if key and re.search(r"Key '.*' (is )?not in ", text):
         chosen = re.search(r"object_type=(\w+)", text)
@@ -263,7 +289,7 @@ def _explain_misspelt_path(full_key: str, schema: type, chosen: str = "") -> str
 def _explain_unknown_key(full_key: str, node: type, part: str) -> str:
     valid = {field.name for field in dataclasses.fields(node)}
     if "." not in full_key:
-        valid |= set(_groups())
+        valid |= set(config_groups())
     return f"'{full_key}': there is no key '{part}' here. {suggest(part, valid)}"
 
 
@@ -287,5 +313,6 @@ def _options(group: str) -> list[str]:
     return sorted(name.removesuffix(".yaml") for name in registered)
 
 
-def _groups() -> list[str]:
+def config_groups() -> list[str]:
+    """Return the names of the config groups."""
     return sorted(path.name for path in config_dir().iterdir() if path.is_dir())

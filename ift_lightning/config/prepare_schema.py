@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -124,8 +126,27 @@ def register_tasks() -> None:
         store.store(group="task_schema", name=name, node=schema)
 
 
-def task_option(word: str) -> str:
-    """Put ``task.`` before an override of a task's own option: ``test_ratio=0.1``."""
+def task_options(words: list[str], groups: Collection[str]) -> list[str]:
+    """Put ``task.`` before overrides of a task's own options: ``test_ratio=0.1``.
+
+    A name that nobody has goes to the chosen task where it resembles an option of that task more
+    than anything else, so that the answer names what was meant.
+
+    Args:
+        words: The command line.
+        groups: Names of the config groups.
+    """
+    tasks = [word.removeprefix("task=") for word in words if word.startswith("task=")]
+    schema = TASK_SCHEMAS.get(tasks[-1]) if tasks else None
+    shared = {field.name for field in dataclasses.fields(PrepareConfig)} | set(groups)
     own = {field.name for schema in TASK_SCHEMAS.values() for field in dataclasses.fields(schema)}
-    shared = {field.name for field in dataclasses.fields(PrepareConfig)}
-    return f"task.{word}" if word.partition("=")[0] in own - shared else word
+    chosen = {field.name for field in dataclasses.fields(schema)} if schema else set()
+    made = []
+    for word in words:
+        name, equals, _ = word.partition("=")
+        is_own = name in own - shared
+        if not is_own and equals and name.isidentifier() and name not in shared:
+            close = difflib.get_close_matches(name, chosen | shared, n=1)
+            is_own = bool(close) and close[0] in chosen - shared
+        made.append(f"task.{word}" if is_own else word)
+    return made

@@ -144,9 +144,8 @@ def _checked_row(
         return None
     if decoder.constants:
         field, name = _find_constant(value, "") or (None, decoder.constants[0])
-        reason = f"{name} is not JSON: write null or a number instead"
-        if field:
-            reason = f"'{field}' is {reason}"
+        place = f"'{field}' is " if field else "the row holds "
+        reason = f"{place}{name}, which is not JSON: write null or a number instead"
         on_bad(RejectedRow(location, reason, field=field, row=value))
         return None
     return RawRow(value, location)

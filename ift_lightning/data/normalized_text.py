@@ -8,8 +8,15 @@ import unicodedata
 
 from ift_lightning.types import InstructionRecord
 
-# Punctuation of prose goes; operators stay, so that `a + b` and `a - b` differ.
-_PIECES = re.compile(r"\w+|!(?==)|[^\w\s.,;:!?'\"`、。“”‘’…]")
+CJK_CHARACTERS = "\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u9fff\U00020000-\U0003ffff"
+"""Chinese and Japanese, for a class of a pattern: there, no blanks stand between words."""
+
+# A character of Chinese or Japanese is a piece of its own, so that a blank beside it, as many put
+# between it and a Latin word, makes no difference. Punctuation of prose goes; operators stay, so
+# that `a + b` and `a - b` differ.
+_PIECES = re.compile(
+    rf"[{CJK_CHARACTERS}]|[^\W{CJK_CHARACTERS}]+|!(?==)|[^\w\s.,;:!?'\"`、。“”‘’…]"
+)
 
 
 def normalized(text: str) -> str:

@@ -5,31 +5,23 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import multiprocessing
 import os
 import re
 import shutil
-from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from tqdm.auto import tqdm
 
 from ift_lightning.data.preparation import RecordSource
+from ift_lightning.data.processes import map_chunks
 from ift_lightning.data.tool_files import Account, json_line, whole_file, write_json
 from ift_lightning.errors import BadRowError, UserError
 from ift_lightning.types import InstructionRecord, RawRow, RejectedRow, json_fingerprint
-
-CHUNK_ROWS = 256
-_CHUNKS_AHEAD = 3  # per process: none waits, and memory stays bounded
-
-ItemT = TypeVar("ItemT")
-ResultT = TypeVar("ResultT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,67 +37,6 @@ RowTool = Callable[[RawRow, InstructionRecord], ToolRow]
 """Raises :class:`BadRowError` for a row that it refuses; has to be picklable."""
 
 Event = tuple[RawRow, InstructionRecord] | RejectedRow
-
-
-def map_chunks(
-    function: Callable[[list[ItemT]], ResultT],
-    items: Iterable[ItemT],
-    *,
-    num_workers: int,
-    chunk_size: int = CHUNK_ROWS,
-) -> Generator[ResultT, None, None]:
-    """Yield ``function(chunk)`` of every chunk, in order.
-
-    Args:
-        function: Picklable, where there are several processes.
-        items: Read in the calling process, a bounded number ahead.
-        num_workers: Processes; 1 does the work in the calling process.
-        chunk_size: Items of a chunk.
-    """
-    source = iter(items)
-    chunk = list(islice(source, chunk_size))
-    if num_workers <= 1 or len(chunk) < chunk_size:
-        while chunk:
-            yield function(chunk)
-            chunk = list(islice(source, chunk_size))
-        return
-    # A forked process would inherit the locks of whatever threads are running.
-    pool = ProcessPoolExecutor(
-        num_workers,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_set_function,
-        initargs=(function,),
-    )
-    pending: deque[Future[ResultT]] = deque()
-    try:
-        while chunk or pending:
-            while chunk and len(pending) < num_workers * _CHUNKS_AHEAD:
-                pending.append(pool.submit(_call_function, chunk))
-                chunk = list(islice(source, chunk_size))
-            yield pending.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-# A process is given the function once: a tokenizer in it would be slow to send with every chunk.
-_function: Callable[[list[Any]], Any] | None = None
-
-
-def _set_function(function: Callable[[list[Any]], Any]) -> None:
-    global _function
-    _function = function
-
-
-def _call_function(chunk: list[Any]) -> Any:
-    assert _function is not None
-    return _function(chunk)
-
-
-def default_workers() -> int:
-    """Return how many processes this one may keep busy."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +74,10 @@ def _apply(tool: RowTool, events: list[Event]) -> _Done:
 
 def reason_kind(reason: str) -> str:
     """Return a reason without what differs from row to row, to count by."""
-    return re.sub(r"\d+", "N", re.split(r"[;(]| was already used", reason)[0]).strip()[:100]
+    reason = re.sub(r"^the id '.*' was already used", "an id was already used;", reason)
+    reason = re.sub(r"\b0x[0-9A-Fa-f]+", "0xNN", re.split(r"[;(]", reason)[0])
+    # Numbers by themselves: "UTF-8" stays.
+    return re.sub(r"(?<![\w-])\d[\d,.]*\b(?!-)", "N", reason).strip()[:100]
 
 
 def read_events(source: RecordSource) -> Iterator[Event]:

@@ -20,7 +20,7 @@ from ift_lightning.types import InstructionRecord, RawRow
 
 CONVERTED, TRAIN, TEST = "converted_data.jsonl", "train.jsonl", "test.jsonl"
 NO_STRATUM = "(none)"
-_SPLIT_VERSION = 1
+_SPLIT_VERSION = 2
 _TEXTS = ("request", "row", "none")
 
 
@@ -59,10 +59,10 @@ class SplitTool:
         form = detect_form(raw.values) if self.form == "auto" else self.form
         if form == "defect_raw":
             values = _defect_chat(raw.values, record)
-        elif self.form == "record" or "id" in raw.values or form == "defect_chat":
+        elif form == "defect_chat" or raw.values.get("id") not in (None, ""):
             values = dict(raw.values)
         else:
-            values = {"id": record.id, **raw.values}
+            values = {**raw.values, "id": record.id}
         stratum = NO_STRATUM
         if self.options.stratify:
             found = _field(self.options.stratify, raw.values, record)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ift_lightning.evaluation.predictions import Prediction
 
@@ -89,6 +90,23 @@ def exclusions(excluded: Mapping[str, str]) -> str:
     shown = "\n".join(f"  {name}: {reason}" for name, reason in list(excluded.items())[:5])
     more = f"\n  … and {len(excluded) - 5} more" if len(excluded) > 5 else ""
     return f"left out of the scores: {len(excluded)} rows\n{shown}{more}\n"
+
+
+def left_out_by_language(details: Mapping[str, Any]) -> str:
+    """Say how many answers a metric leaves out for their language; empty where there are none."""
+    lines = []
+    for name, counts in details.items():
+        if name.endswith("_left_out"):
+            languages = ", ".join(
+                f"{language or 'none named'}: {n}" for language, n in counts.items()
+            )
+            lines.append(
+                f"{name.removesuffix('_left_out')} leaves out {sum(counts.values())} answers whose "
+                f"rows name no language that it knows ({languages})\n"
+            )
+            if "" in counts:
+                lines.append("  metrics.default_language=NAME says what rows without one are in\n")
+    return "".join(lines)
 
 
 def _choose(predictions: Sequence[Prediction], at_most: int) -> list[Prediction]:

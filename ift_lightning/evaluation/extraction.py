@@ -41,7 +41,9 @@ _TAGS = "|".join(_REASONING_TAGS)
 _REASONING = re.compile(rf"<({_TAGS})>.*?</\1>", re.DOTALL)
 _REASONING_END = re.compile(rf"</(?:{_TAGS})>")
 _REASONING_START = re.compile(rf"<(?:{_TAGS})>")
-_FENCE = re.compile(r"^[ \t]{0,3}(?P<fence>`{3,}|~{3,})[ \t]*(?P<info>[^`\n]*)$", re.MULTILINE)
+_FENCE = re.compile(
+    r"^(?P<indent>[ \t]{0,3})(?P<fence>`{3,}|~{3,})[ \t]*(?P<info>[^`\n]*)$", re.MULTILINE
+)
 _CLAUSE = re.compile(r"(?:else|elif|except|finally|case)\b")
 _PYTHON = ("", "python", "python3", "py", "py3")
 
@@ -76,7 +78,10 @@ def fenced_blocks(text: str) -> list[_Block]:
         end = close.search(text, start)
         language = match["info"].strip().split(" ")[0].lower()
         stop = end.start() if end else len(text)
-        blocks.append(_Block(language, text[start:stop], end is not None))
+        block = text[start:stop]
+        if match["indent"]:  # in a list: as in Markdown, lines lose what the fence is indented by
+            block = re.sub(rf"^[ \t]{{1,{len(match['indent'])}}}", "", block, flags=re.MULTILINE)
+        blocks.append(_Block(language, block, end is not None))
         if end is None:
             break
         position = end.end()

@@ -43,7 +43,7 @@ class EvaluationItem:
     @property
     def is_runnable(self) -> bool:
         """Whether an answer is a program with tests."""
-        return bool(self.tests)
+        return bool(self.tests.strip() if isinstance(self.tests, str) else self.tests)
 
     def extract(self, completion: str, *, is_cut_off: bool = False) -> Extraction:
         """Return the answer in a raw completion; see :mod:`ift_lightning.evaluation.extraction`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +12,7 @@ from ift_lightning.evaluation.extraction import Extracted, extract_answer, strip
 from ift_lightning.evaluation.generation import Completion, FinishReason
 from ift_lightning.evaluation.items import EvaluationItem
 from ift_lightning.evaluation.predictions import Prediction
-from ift_lightning.evaluation.sandbox import Outcome, Program, Verdict
+from ift_lightning.evaluation.sandbox import Outcome, Program, Verdict, plan_tests
 from ift_lightning.metrics import (
     MetricResult,
     codebleu_language,
@@ -60,6 +61,18 @@ class Evaluation:
     excluded: dict[str, str]
 
 
+def unusable_tests(items: Sequence[EvaluationItem]) -> dict[str, str]:
+    """Return the rows whose tests cannot be run whatever the answer, with the reason."""
+    reasons = {}
+    for item in items:
+        try:
+            plan_tests(_program(item, "", item.id))
+        except UserError as error:
+            what = str(error).removeprefix(f"Program '{item.id}'").lstrip(":, ")
+            reasons[item.id] = f"its tests cannot be used: {what}"
+    return reasons
+
+
 def broken_references(items: Sequence[EvaluationItem], run: RunPrograms) -> dict[str, str]:
     """Run the reference answers of all rows with tests; return those that fail, with the reason.
 
@@ -78,7 +91,7 @@ def broken_references(items: Sequence[EvaluationItem], run: RunPrograms) -> dict
 
 
 def _program(item: EvaluationItem, code: str, program_id: str) -> Program:
-    return Program(id=program_id, code=code, entry_point=item.entry_point, tests=item.tests)
+    return Program(program_id, code, item.entry_point, item.tests, given=item.code_prompt)
 
 
 def score(
@@ -236,6 +249,7 @@ def answer_text(prediction: Prediction) -> str:
 
 
 def _apply(metric: TextMetric, scored: Sequence[Prediction], result: Evaluation) -> None:
+    _note_left_out(metric, scored, result)
     for language, part in _parts(metric, scored):
         options = dict(metric.options)
         if metric.needs_language:
@@ -252,6 +266,16 @@ def _apply(metric: TextMetric, scored: Sequence[Prediction], result: Evaluation)
         for name, values in outcome.per_item.items():
             for prediction, value in zip(part, values, strict=True):
                 prediction.metrics[name] = value
+
+
+def _note_left_out(metric: TextMetric, scored: Sequence[Prediction], result: Evaluation) -> None:
+    """Count the answers that a metric of some languages leaves out, by what their rows name."""
+    if not metric.needs_language:
+        return
+    languages = [prediction.item.language or metric.default_language for prediction in scored]
+    unknown = Counter(name for name in languages if codebleu_language(name) is None)
+    if unknown:
+        result.details[f"{metric.name}_left_out"] = dict(sorted(unknown.items()))
 
 
 def _parts(

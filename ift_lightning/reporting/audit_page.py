@@ -6,6 +6,8 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ift_lightning.reporting.audit_plots import bars, histogram
+
 _STYLE = """
 :root { color-scheme: light dark; --bar: #3b76c4; --limit: #c43b3b; --rule: #8886; --on: #2e8b5733 }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
@@ -49,11 +51,11 @@ def audit_page(
     parts = [f"<h1>{_escape(title)}</h1>", _split_table(audit["splits"])]
     for split, numbers in audit["splits"].items():
         for key, what, limit in (
-            ("length", "Length", audit["max_seq_length"]),
-            ("target_length", "Supervised", None),
+            ("length", "Tokens of a row", audit["max_seq_length"]),
+            ("target_length", "Supervised tokens of a row", None),
         ):
             if numbers[key]:
-                parts.append(f"<h2>{what} in tokens, {_escape(split)}</h2>")
+                parts.append(f"<h2>{what}, {_escape(split)}</h2>")
                 parts.append(histogram(numbers[key]["histogram"], limit))
     parts.append(_overlaps(audit))
     for name in ("languages", "categories", "subtypes"):
@@ -102,62 +104,6 @@ def _overlaps(audit: Mapping[str, Any]) -> str:
         rows.append((f"rows that overlap with {benchmark['file']}", benchmark["num_rows"]))
     cells = "".join(f"<tr><td>{_escape(name)}</td><td>{n:,}</td></tr>" for name, n in rows)
     return f"<h2>Duplicates and overlap</h2><table>{cells}</table>"
-
-
-def histogram(data: Mapping[str, Sequence[int]], limit: int | None) -> str:
-    """Return a histogram as SVG, with a dashed line at ``limit``."""
-    edges, counts = data["edges"], data["counts"]
-    width, height, left, bottom = 860, 220, 60, 26
-    highest, top = max(counts) or 1, edges[-1] or 1
-
-    def x(value: float) -> float:
-        return left + value / top * (width - left - 10)
-
-    def y(count: float) -> float:
-        return 14 + (1 - count / highest) * (height - 14 - bottom)
-
-    shapes = [
-        f'<rect class="bar" x="{x(low):.1f}" y="{y(count):.1f}" '
-        f'width="{max(x(high) - x(low) - 1, 0.5):.1f}" height="{height - bottom - y(count):.1f}">'
-        f"<title>{low} to {high - 1}: {count:,} rows</title></rect>"
-        for low, high, count in zip(edges, edges[1:], counts, strict=False)
-    ]
-    base = height - bottom
-    shapes.append(f'<line class="axis" x1="{left}" x2="{width - 10}" y1="{base}" y2="{base}"/>')
-    for step in range(5):
-        value = round(top * step / 4)
-        shapes.append(
-            f'<text x="{x(value):.1f}" y="{height - 8}" text-anchor="middle">{value:,}</text>'
-        )
-    for count in (0, highest):
-        shapes.append(
-            f'<text x="{left - 6}" y="{y(count) + 4:.1f}" text-anchor="end">{count:,}</text>'
-        )
-    if limit is not None:
-        shapes.append(
-            f'<line class="limit" x1="{x(limit):.1f}" x2="{x(limit):.1f}" y1="4" y2="{base}"/>'
-            f'<text x="{x(limit) - 4:.1f}" y="12" text-anchor="end">limit {limit:,}</text>'
-        )
-    return f'<svg viewBox="0 0 {width} {height}" role="img">{"".join(shapes)}</svg>'
-
-
-def bars(counts: Mapping[str, int], most: int = 30) -> str:
-    """Return the counts as horizontal bars in SVG, the ``most`` frequent ones."""
-    shown = list(counts.items())[:most]
-    if not shown:
-        return "<p>none</p>"
-    highest, row, left = max(count for _, count in shown) or 1, 20, 220
-    shapes = []
-    for index, (name, count) in enumerate(shown):
-        y = index * row
-        shapes.append(
-            f'<text x="{left - 8}" y="{y + 14}" text-anchor="end">{_escape(name[:40])}</text>'
-            f'<rect class="bar" x="{left}" y="{y + 3}" width="{count / highest * 560:.1f}" '
-            f'height="{row - 6}"/>'
-            f'<text x="{left + count / highest * 560 + 6:.1f}" y="{y + 14}">{count:,}</text>'
-        )
-    more = f"<p>and {len(counts) - most:,} more</p>" if len(counts) > most else ""
-    return f'<svg viewBox="0 0 860 {row * len(shown)}" role="img">{"".join(shapes)}</svg>{more}'
 
 
 def _sample(pieces: Sequence[tuple[str, bool]]) -> str:

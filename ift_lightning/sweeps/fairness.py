@@ -94,8 +94,23 @@ def _foreseen(point: Point, known: dict[str, dict[str, Any]]) -> dict[str, Any]:
         "environment": {},
         "audit": {
             "mask": {"test": {"num_target_tokens": rows["test_target_tokens"]}},
-            "evaluation": {"decoding": assembly.evaluation_fingerprint(config)},
+            "evaluation": {"decoding": _decoding(config)},
         },
+    }
+
+
+def _decoding(config: TrainConfig) -> dict[str, Any]:
+    """Return how answers will be made, in the words of the options."""
+    generation = config.generation
+    room = generation.max_new_tokens or config.data.max_new_tokens + config.cot_level.max_new_tokens
+    return {
+        "max_new_tokens": room,
+        "do_sample": generation.do_sample,
+        "num_samples": generation.num_samples,
+        "temperature": generation.temperature,
+        "top_p": generation.top_p,
+        "seed": generation.seed,
+        "stop": list(generation.stop),
     }
 
 

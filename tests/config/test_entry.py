@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,12 @@ from pathlib import Path
 import pytest
 from hydra.errors import HydraException
 
-from ift_lightning.config.entry import explain_composition_error, open_keys, unused_path
+from ift_lightning.config.entry import (
+    _reader_is_gone,
+    explain_composition_error,
+    open_keys,
+    unused_path,
+)
 from ift_lightning.config.schema import TrainConfig
 
 
@@ -107,3 +113,49 @@ def test_open_keys_are_the_dictionaries_of_other_libraries() -> None:
 def test_a_missing_sweeper_is_named_with_its_extra() -> None:
     error = HydraException("In 'hydra/config': Could not find 'hydra/sweeper/optuna'")
     assert "'.[optuna]'" in explain_composition_error(error, TrainConfig)
+
+
+PRINTS_A_LOT = """
+import sys
+from ift_lightning.config.entry import entry_point
+from ift_lightning.config.schema import TrainConfig
+
+@entry_point("train", TrainConfig)
+def main(config):
+    print("begin", flush=True)
+    for number in range(int(sys.argv.pop())):
+        print(number)
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.mark.parametrize("num_lines", [3, 200_000])
+def test_a_reader_that_stops_gets_no_traceback(num_lines: int, tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(PRINTS_A_LOT.replace("sys.argv.pop()", str(num_lines)))
+    options = ["hydra.run.dir=.", "hydra.output_subdir=null"]
+    with subprocess.Popen(
+        [sys.executable, "program.py", *options],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline() == "begin\n"
+        process.stdout.close()
+        errors = process.stderr.read()
+        # As a shell reports what SIGPIPE ended; the last lines may be out before the reader goes.
+        assert process.wait(60) == 141 or (num_lines == 3 and process.returncode == 0)
+    assert "Traceback" not in errors and "BrokenPipe" not in errors
+
+
+def test_a_broken_pipe_of_another_kind_is_a_defect(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not _reader_is_gone()
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w") as stream:
+        monkeypatch.setattr(sys, "__stdout__", stream)
+        assert not _reader_is_gone()
+        os.close(reading)
+        assert _reader_is_gone()

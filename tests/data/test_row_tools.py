@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from ift_lightning.data.processes import CHUNK_ROWS
 from ift_lightning.data.record_sources import FileSource
 from ift_lightning.data.record_tools import ReverseTool
-from ift_lightning.data.row_tools import CHUNK_ROWS, RowRun, ToolRow, finish, map_chunks
+from ift_lightning.data.row_tools import RowRun, ToolRow, finish, reason_kind
 from ift_lightning.data.sources import find_data_files
 from ift_lightning.data.tool_files import check_output, json_line, reports_beside
 from ift_lightning.data.variants import REVERSE_INSTRUCTION
@@ -99,11 +100,6 @@ def test_processes_give_the_same_bytes(rows: Path, tmp_path: Path) -> None:
     assert (tmp_path / "one/o.jsonl").read_bytes() == (tmp_path / "two/o.jsonl").read_bytes()
 
 
-def test_chunks_keep_their_order() -> None:
-    assert list(map_chunks(sum, range(10), num_workers=1, chunk_size=4)) == [6, 22, 17]
-    assert list(map_chunks(sum, [], num_workers=1)) == []
-
-
 def test_a_second_process_is_refused(tmp_path: Path, rows: Path) -> None:
     first, second = RowRun(tmp_path / "w", 1), RowRun(tmp_path / "w", 1)
     first.folder.mkdir()
@@ -162,3 +158,22 @@ def test_reverse_twice_is_reverse_once(tmp_path: Path) -> None:
     }
     again = ReverseTool()(raw, InstructionRecord(**made.row))
     assert again.row == made.row and not again.is_changed
+
+
+@pytest.mark.parametrize(
+    ("reasons", "kind"),
+    [
+        (["broken JSON at column 12: Expecting value; do", "broken JSON at column 7: Expecting value"],
+         "broken JSON at column N: Expecting value"),
+        (["the id 'a (1)' was already used at x:3; y", "the id 'b' was already used at x:14; y"],
+         "an id was already used"),
+        (["byte 0xFF at line 3, column 1 is not valid UTF-8. Convert",
+          "byte 0x80 at line 17, column 12 is not valid UTF-8. Convert"],
+         "byte 0xNN at line N, column N is not valid UTF-8. Convert"),
+        (["1,046 tokens are more than 512 (x)", "99 tokens are more than 512 (y)"],
+         "N tokens are more than N"),
+        (["'messages[3].content' is null"], "'messages[N].content' is null"),
+    ],
+)  # fmt: skip
+def test_reasons_are_counted_by_kind(reasons: list[str], kind: str) -> None:
+    assert {reason_kind(reason) for reason in reasons} == {kind}

@@ -131,3 +131,19 @@ def test_operators_tell_rows_apart_and_spelling_does_not() -> None:
     assert normalized("return a + b") != normalized("return a - b")
     assert normalized("x != y") != normalized("x == y")
     assert normalized("判断：有 缺陷。") == normalized("判断:有 缺陷")
+
+
+def test_blanks_between_chinese_characters_are_no_difference(tmp_path: Path) -> None:
+    assert normalized("用 Python 写一个 函数") == normalized("用Python写一个函数")
+    assert normalized("々 とサー バー") == normalized("々とサーバー")
+    assert normalized("写 ab 函数") != normalized("写 a b 函数")  # blanks between Latin words are
+    assert normalized("正确") != normalized("不正确")
+    path = tmp_path / "rows.jsonl"
+    rows = [
+        {"instruction": text.format(n=n), "output": f"x{side}"}
+        for n in range(10)
+        for side, text in enumerate(("用Python写函数{n}", "用 Python 写 函数 {n}"))
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    report = split(path, tmp_path / "out", stratify=None)
+    assert (report["num_near_duplicates"], report["num_test"]) == (10, 4)

@@ -193,6 +193,17 @@ def test_answers_of_any_language_are_the_first_block_or_everything() -> None:
     assert extract_answer("").status is Extracted.EMPTY
 
 
+def test_block_in_a_list_loses_the_indentation_of_its_fence() -> None:
+    for indent in ("   ", "  ", "\t"):
+        answer = (
+            "1. So:\n\n```python\ndef f(x):\n    if x:\n        return 1\n\n    return 2\n```\n"
+        )
+        program = extract_program(answer, entry_point="f").code
+        listed = answer.replace("\n", f"\n{indent}")
+        assert extract_program(listed, entry_point="f").code == program
+        assert "\n    if x:\n        return 1\n" in program
+
+
 def test_inline_backticks_are_no_fence() -> None:
     assert fenced_blocks("use ```x``` here") == []
     assert [block.text for block in fenced_blocks("```py\na\n```\nb\n```\nc")] == ["a\n", "c"]

@@ -8,11 +8,22 @@ from typing import Any
 import pytest
 
 from ift_lightning.errors import UserError
-from ift_lightning.evaluation.display import exclusions, sample_answers, score_table
+from ift_lightning.evaluation.display import (
+    exclusions,
+    left_out_by_language,
+    sample_answers,
+    score_table,
+)
 from ift_lightning.evaluation.generation import Completion, FinishReason
 from ift_lightning.evaluation.items import EvaluationItem, item_of
 from ift_lightning.evaluation.sandbox import Outcome, Program, Verdict
-from ift_lightning.evaluation.scoring import Evaluation, TextMetric, broken_references, score
+from ift_lightning.evaluation.scoring import (
+    Evaluation,
+    TextMetric,
+    broken_references,
+    score,
+    unusable_tests,
+)
 from ift_lightning.metrics import MetricResult
 from ift_lightning.types import InstructionRecord
 
@@ -125,6 +136,61 @@ def test_row_whose_reference_fails_is_named_and_left_out() -> None:
     assert "bad: its reference" in exclusions(excluded)
     with pytest.raises(UserError, match="no row is left to score"):
         scored([items[1]], {"bad": [RIGHT]}, excluded=excluded)
+
+
+def test_row_whose_tests_cannot_be_used_is_named() -> None:
+    items = [
+        item("good"),
+        item("cut", tests=("assert f(1 == 2",)),
+        item("nothing", tests="def check(candidate):\n    assert True\n"),
+        item("form", tests=({"input": 1, "output": 2},)),
+        item("nameless", "x = 1", entry_point=""),
+        item("text", tests=(), entry_point=""),
+    ]
+    reasons = unusable_tests(items)
+    assert list(reasons) == ["cut", "nothing", "form", "nameless"]
+    start = "its tests cannot be used: "
+    assert reasons["cut"].startswith(f"{start}its tests do not parse: '(' was never closed")
+    assert reasons["nothing"].startswith(f"{start}its tests call nothing")
+    assert reasons["form"].startswith(f"{start}test 1: a test is an assert statement")
+    assert "no entry_point" in reasons["nameless"]
+
+
+def test_blank_tests_are_none() -> None:
+    assert not item("blank", tests="  \n").is_runnable and not item("none", tests="").is_runnable
+    assert item("some", tests="assert f(1) == 2").is_runnable
+
+
+def test_helpers_in_the_prompt_go_to_the_sandbox() -> None:
+    given = "def helper(x):\n    return x\n\n\ndef f(x):\n    'Text.'\n"
+    seen: list[Program] = []
+
+    def keep(programs: Sequence[Program]) -> Iterator[Outcome]:
+        seen.extend(programs)
+        return run(programs)
+
+    record = InstructionRecord(
+        "a", given, "", "    return x + 1", entry_point="f", tests="assert f(helper(1)) == 2"
+    )
+    scored([item_of(record, given)], {"a": ["    return x + 1"]}, run=keep)
+    assert [program.given for program in seen] == [given]
+
+
+def test_answers_that_a_metric_leaves_out_are_counted() -> None:
+    metric = TextMetric("codebleu", lengths, {}, True)
+    items = [item(name, tests=(), language=name) for name in ("python", "", "cobol")]
+    texts = {name: ["x"] for name in ("python", "", "cobol")}
+    result = scored(items, texts, metrics=[metric])
+    assert result.details["codebleu_left_out"] == {"": 1, "cobol": 1}
+    assert left_out_by_language(result.details) == (
+        "codebleu leaves out 2 answers whose rows name no language that it knows "
+        "(none named: 1, cobol: 1)\n"
+        "  metrics.default_language=NAME says what rows without one are in\n"
+    )
+    metric = TextMetric("codebleu", lengths, {}, True, default_language="python")
+    result = scored(items[:2], texts, metrics=[metric])
+    assert "codebleu_left_out" not in result.details and not left_out_by_language(result.details)
+    assert result.details["codebleu"] == {"options": {"language": "python"}}
 
 
 def test_rows_without_tests_are_compared_and_not_run() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html.parser import HTMLParser
 
-from ift_lightning.reporting.audit_page import audit_page, bars, histogram
+from ift_lightning.reporting.audit_page import audit_page
 from ift_lightning.reporting.audit_text import audit_text
 
 LENGTH = {
@@ -76,17 +76,6 @@ def test_page() -> None:
     assert "<mark>ok</mark>" in page and "r&lt;1&gt;" in page and "a &amp; b" in page
     assert "1,234" in page and "50.0%" in page
     assert "http" not in page  # it needs nothing from anywhere
-
-
-def test_histogram_bars_are_in_proportion() -> None:
-    svg = histogram({"edges": [0, 5, 10], "counts": [4, 1]}, 5)
-    assert 'height="180.0"' in svg and 'height="45.0"' in svg
-    assert "limit 5" in svg and "5 to 9: 1 rows" in svg
-
-
-def test_bars() -> None:
-    svg = bars({"a": 4, "b": 1, "c": 1}, most=2)
-    assert 'width="560.0"' in svg and 'width="140.0"' in svg and "and 1 more" in svg
 
 
 def test_text() -> None:

@@ -36,6 +36,24 @@ def test_a_sweep_names_every_run_that_does_not_count(tmp_path: Path) -> None:
     assert "never started" in reasons["12"]
 
 
+def test_points_that_were_planned_are_missed_and_replaced_ones_are_not(tmp_path: Path) -> None:
+    write_run(tmp_path / "peft=lora,seed=0")
+    write_run(tmp_path / "superseded" / "peft=lora,seed=0-0")
+    plan = {"points": [{"folder": name} for name in ("peft=lora,seed=0", "peft=lora,seed=1")]}
+    (tmp_path / "sweep.json").write_text(json.dumps(plan), encoding="utf-8")
+    begun = tmp_path / "peft=prefix" / ".hydra"
+    begun.mkdir(parents=True)
+    (begun / "overrides.yaml").touch()
+
+    found = read_sweep(tmp_path)
+
+    assert [run.folder.name for run in found.runs] == ["peft=lora,seed=0"]
+    assert {item.folder.name: item.reason for item in found.left_out} == {
+        "peft=lora,seed=1": "it has no run.json: it never started",
+        "peft=prefix": "it has no run.json: it never started",
+    }
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

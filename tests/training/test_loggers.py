@@ -217,7 +217,9 @@ def test_tensorboard_fills_the_hyperparameters_of_a_sweep(
         }
 
 
-def search(folder: Path, model: Path, *options: str) -> tuple[list[dict[str, Any]], Any]:
+def search(
+    folder: Path, model: Path, *options: str, status: int = 0
+) -> tuple[list[dict[str, Any]], Any]:
     """Search with Optuna; return the records of its trials, and what it found best."""
     result = subprocess.run(
         [
@@ -244,7 +246,7 @@ def search(folder: Path, model: Path, *options: str) -> tuple[list[dict[str, Any
         timeout=280,
         check=False,
     )
-    assert result.returncode == 0, result.stderr[-2000:]
+    assert result.returncode == status, result.stderr[-2000:]
     records = [record_of(path.parent) for path in (folder / "search").glob("*/run.json")]
     best = folder / "search" / "optimization_results.yaml"
     return records, yaml.safe_load(best.read_text(encoding="utf-8"))
@@ -282,11 +284,12 @@ def test_a_trial_that_fails_does_not_end_the_search(
     records, best = search(
         tmp_path,
         model_folder("llama"),
-        "hydra/sweeper/sampler=grid",
+        "hydra.sweeper.sampler.seed=0",  # draws each of the two once
         "optimizer.lr=choice(1e-3,1e30)",
         "hydra.sweeper.n_trials=2",
         "scheduler=constant",
         "trainer.gradient_clip_norm=null",
+        status=1,  # as of any sweep that has a failed point
     )
     assert {rate_of(record): record["status"] for record in records} == {
         1e-3: "completed",

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from ift_lightning.data.normalized_text import answer_text, request_text
+from ift_lightning.data.normalized_text import CJK_CHARACTERS, answer_text, request_text
 from ift_lightning.types import InstructionRecord
 
-# A character of Chinese or Japanese stands for a word: such text has no blanks between words.
-_WORDS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+")
+# A character of Chinese or Japanese stands for a word.
+_WORDS = re.compile(rf"[{CJK_CHARACTERS}]|[^\W{CJK_CHARACTERS}]+")
 
 
 def words(text: str) -> list[str]:

@@ -4,6 +4,7 @@ See ``docs/sandbox.md`` for what each level stops, and what it does not.
 """
 
 from ift_lightning.evaluation.sandbox.sandbox import Sandbox, choose_level
+from ift_lightning.evaluation.sandbox.test_plan import plan_tests
 from ift_lightning.evaluation.sandbox.types import (
     Level,
     Outcome,
@@ -22,4 +23,5 @@ __all__ = [
     "Verdict",
     "WorkerError",
     "choose_level",
+    "plan_tests",
 ]

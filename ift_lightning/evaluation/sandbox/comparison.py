@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import cmath
 import math
 import reprlib
+from collections.abc import Callable, Collection
 from typing import Any
 
 from ift_lightning.evaluation.sandbox.inside.wire import Opaque
@@ -11,6 +13,8 @@ from ift_lightning.evaluation.sandbox.types import Tolerance
 
 _SEQUENCES = (list, tuple)
 _SETS = (set, frozenset)
+_EXACT = Tolerance()
+_isclose: Callable[..., bool] = math.isclose
 
 
 def is_equal(left: Any, right: Any, tolerance: Tolerance) -> bool:
@@ -23,7 +27,7 @@ def is_equal(left: Any, right: Any, tolerance: Tolerance) -> bool:
     Args:
         left: A value made of built-in types.
         right: Likewise.
-        tolerance: Used where one of two numbers is a float.
+        tolerance: Used where both numbers are floats; an integer is equal exactly or not at all.
     """
     return _compare(left, right, tolerance, strict=False)
 
@@ -52,30 +56,39 @@ def _compare(left: Any, right: Any, tolerance: Tolerance, *, strict: bool) -> bo
             )
         )
     if isinstance(left, dict) and isinstance(right, dict):
-        return len(left) == len(right) and all(
-            key in right and _compare(value, right[key], tolerance, strict=strict)
-            for key, value in left.items()
+        pairs = _same_keys(left, right, strict=strict)
+        return pairs is not None and all(
+            _compare(left[a], right[b], tolerance, strict=strict) for a, b in pairs
         )
     if isinstance(left, _SETS) and isinstance(right, _SETS):
-        return (not strict or type(left) is type(right)) and left == right
+        same_type = not strict or type(left) is type(right)
+        return same_type and _same_keys(left, right, strict=strict) is not None
     if strict and type(left) is not type(right):
         return False
     return bool(left == right)
 
 
+def _same_keys(
+    left: Collection[Any], right: Collection[Any], *, strict: bool
+) -> list[tuple[Any, Any]] | None:
+    """Return the keys of both in pairs; None where one of them has no partner."""
+    if len(left) != len(right):
+        return None
+    partners = {key: key for key in right}
+    pairs = [(key, partners[key]) for key in left if key in partners]
+    # Looking a key up takes True for 1, and NaN for itself.
+    same = all(_compare(a, b, _EXACT, strict=strict) for a, b in pairs)
+    return pairs if same and len(pairs) == len(left) else None
+
+
 def _close(left: complex, right: complex, tolerance: Tolerance) -> bool:
     if left == right:
         return True
-    if isinstance(left, int) and isinstance(right, int):
+    if isinstance(left, int) or isinstance(right, int):
         return False
-    try:
-        if isinstance(left, complex) or isinstance(right, complex):
-            distance = abs(left - right)
-            largest = max(abs(left), abs(right))
-            return distance <= max(tolerance.absolute, tolerance.relative * largest)
-        return math.isclose(left, right, rel_tol=tolerance.relative, abs_tol=tolerance.absolute)
-    except OverflowError:  # an integer beyond every float
-        return False
+    # Both know that nothing finite is close to an infinity, complex ones included.
+    isclose = cmath.isclose if isinstance(left, complex) or isinstance(right, complex) else _isclose
+    return isclose(left, right, rel_tol=tolerance.relative, abs_tol=tolerance.absolute)
 
 
 _REPR = reprlib.Repr()

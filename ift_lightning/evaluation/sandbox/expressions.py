@@ -8,17 +8,21 @@ What is not on the short list below raises :class:`NotDataError`, and the test r
 from __future__ import annotations
 
 import ast
-import math
-import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ift_lightning.evaluation.sandbox.comparison import is_equal
+from ift_lightning.evaluation.sandbox.operations import (
+    BINARY,
+    FUNCTIONS,
+    MATH,
+    ORDER,
+    TYPES,
+    UNARY,
+)
 from ift_lightning.evaluation.sandbox.types import Tolerance
 
-_MAX_ITEMS = 1_000_000
-_MAX_BITS = 1_000_000
 _EXACT = Tolerance()
 
 
@@ -33,109 +37,6 @@ class Call:
     name: str
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
-
-
-def _bounded(value: Any) -> Any:
-    """Return ``value``; ValueError where going through it would take too long."""
-    if hasattr(value, "__len__") and len(value) > _MAX_ITEMS:
-        raise ValueError("too many items")
-    return value
-
-
-def _over_items(function: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda *args, **kwargs: function(*map(_bounded, args), **kwargs)
-
-
-def _bounded_range(*args: int) -> range:
-    return _bounded(range(*args))
-
-
-_TYPES: dict[str, type] = {
-    kind.__name__: kind
-    for kind in (bool, int, float, complex, str, bytes, list, tuple, set, frozenset, dict)
-}
-_FUNCTIONS: dict[str, Callable[..., Any]] = {
-    **{name: _over_items(kind) for name, kind in _TYPES.items()},
-    "abs": abs,
-    "all": _over_items(all),
-    "any": _over_items(any),
-    "isinstance": isinstance,
-    "len": len,
-    "max": _over_items(max),
-    "min": _over_items(min),
-    "range": _bounded_range,
-    "round": round,
-    "sorted": _over_items(sorted),
-    "sum": _over_items(sum),
-}
-_MATH_FUNCTIONS = ("ceil", "cos", "exp", "fabs", "floor", "isclose", "isinf", "isnan", "log", "sin")
-_MATH: dict[str, Any] = {
-    **{name: getattr(math, name) for name in (*_MATH_FUNCTIONS, "sqrt", "trunc")},
-    **{name: getattr(math, name) for name in ("pi", "e", "inf", "nan", "tau")},
-}
-
-
-def _multiply(left: Any, right: Any) -> Any:
-    for first, second in ((left, right), (right, left)):
-        if isinstance(first, int) and hasattr(second, "__len__"):
-            _bounded(range(max(0, first) * len(second)))
-    if isinstance(left, int) and isinstance(right, int):
-        _bound_bits(left.bit_length() + right.bit_length())
-    return left * right
-
-
-def _power(base: Any, exponent: Any) -> Any:
-    if isinstance(base, int) and isinstance(exponent, int):
-        _bound_bits(base.bit_length() * abs(exponent))
-    return base**exponent
-
-
-def _shift_left(value: int, count: int) -> int:
-    _bound_bits(value.bit_length() + count)
-    return value << count
-
-
-def _bound_bits(num_bits: int) -> None:
-    if num_bits > _MAX_BITS:
-        raise ValueError("an integer too large to work with")
-
-
-def _no_format(left: Any, right: Any) -> Any:
-    if isinstance(left, str | bytes | bytearray):
-        raise ValueError("string formatting in a test")
-    return left % right
-
-
-_BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: _multiply,
-    ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv,
-    ast.Mod: _no_format,
-    ast.Pow: _power,
-    ast.LShift: _shift_left,
-    ast.RShift: operator.rshift,
-    ast.BitAnd: operator.and_,
-    ast.BitOr: operator.or_,
-    ast.BitXor: operator.xor,
-}
-_UNARY: dict[type[ast.unaryop], Callable[[Any], Any]] = {
-    ast.UAdd: operator.pos,
-    ast.USub: operator.neg,
-    ast.Not: operator.not_,
-    ast.Invert: operator.invert,
-}
-_ORDER: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
-    ast.Lt: operator.lt,
-    ast.LtE: operator.le,
-    ast.Gt: operator.gt,
-    ast.GtE: operator.ge,
-    ast.Is: operator.is_,
-    ast.IsNot: operator.is_not,
-    ast.In: lambda item, container: item in container,
-    ast.NotIn: lambda item, container: item not in container,
-}
 
 
 class Expression:
@@ -190,7 +91,7 @@ class Expression:
         name = node.func.id
         if name in self._aliases:
             return self._aliases[name]
-        return None if name in _FUNCTIONS else name
+        return None if name in FUNCTIONS else name
 
     def _make_call(self, name: str, node: ast.Call) -> Call:
         if any(keyword.arg is None for keyword in node.keywords):
@@ -206,7 +107,7 @@ class Expression:
 
     def _is_known(self, node: ast.AST) -> bool:
         if isinstance(node, ast.Name):
-            return node.id in _TYPES and node.id not in self._aliases
+            return node.id in TYPES and node.id not in self._aliases
         if isinstance(node, ast.Attribute):
             return _math_name(node) is not None
         if isinstance(node, ast.Call):
@@ -214,7 +115,7 @@ class Expression:
             named = all(keyword.arg is not None for keyword in node.keywords)
             return names_function and named
         if isinstance(node, ast.BinOp):
-            return type(node.op) in _BINARY
+            return type(node.op) in BINARY
         if isinstance(node, ast.Dict):
             return all(key is not None for key in node.keys)
         if isinstance(node, ast.Constant):
@@ -251,9 +152,9 @@ class Expression:
                 keywords = {str(keyword.arg): of(keyword.value) for keyword in node.keywords}
                 return self._function(node.func)(*map(of, node.args), **keywords)
             case ast.Name():
-                return _TYPES[node.id]
+                return TYPES[node.id]
             case ast.Attribute():
-                return _MATH[node.attr]
+                return MATH[node.attr]
             case ast.Tuple():
                 return tuple(map(of, node.elts))
             case ast.List():
@@ -264,9 +165,9 @@ class Expression:
                 names = (of(key) for key in node.keys if key is not None)
                 return dict(zip(names, map(of, node.values), strict=True))
             case ast.UnaryOp():
-                return _UNARY[type(node.op)](of(node.operand))
+                return UNARY[type(node.op)](of(node.operand))
             case ast.BinOp():
-                return _BINARY[type(node.op)](of(node.left), of(node.right))
+                return BINARY[type(node.op)](of(node.left), of(node.right))
             case ast.IfExp():
                 return of(node.body) if of(node.test) else of(node.orelse)
             case ast.Subscript():
@@ -289,8 +190,8 @@ class Expression:
 
     def _function(self, node: ast.expr) -> Callable[..., Any]:
         if isinstance(node, ast.Name):
-            return _FUNCTIONS[node.id]
-        function = _MATH[_math_name(node) or ""]
+            return FUNCTIONS[node.id]
+        function = MATH[_math_name(node) or ""]
         if not callable(function):
             raise TypeError("a number is not callable")
         return function
@@ -298,7 +199,7 @@ class Expression:
 
 def _math_name(node: ast.AST) -> str | None:
     if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-        return node.attr if node.value.id == "math" and node.attr in _MATH else None
+        return node.attr if node.value.id == "math" and node.attr in MATH else None
     return None
 
 
@@ -307,4 +208,4 @@ def _compares(left: Any, op: ast.cmpop, right: Any, tolerance: Tolerance) -> boo
         return is_equal(left, right, tolerance)
     if isinstance(op, ast.NotEq):
         return not is_equal(left, right, tolerance)
-    return bool(_ORDER[type(op)](left, right))
+    return bool(ORDER[type(op)](left, right))

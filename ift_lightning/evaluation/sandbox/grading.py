@@ -52,7 +52,8 @@ def grade(
         tolerance: For floats.
     """
     messages = [_message(payload) for payload in wire.split_frames(reply.candidate_bytes)]
-    loaded = _load_failure(messages)
+    num_asked = sum(not isinstance(test, SourceTest) for test in tests)
+    loaded = _load_failure(messages, num_asked)
     results: list[_Failure | None] = []
     if loaded is None:
         results = _test_failures(tests, messages[2:], _judged(reply.judge_bytes, word), tolerance)
@@ -73,7 +74,8 @@ def grade(
 
 def _one_line(text: str) -> str:
     line = " ".join(text.split())
-    line = line.encode("utf-8", "replace").decode()
+    # The message of an exception is the program's own; it must not steer a terminal.
+    line = "".join(char if char.isprintable() else "\ufffd" for char in line)
     return line if len(line) <= MAX_DETAIL else line[: MAX_DETAIL - 1] + "…"
 
 
@@ -116,7 +118,11 @@ def _end_failure(reply: Reply) -> _Failure | None:
     return _Failure(Verdict.CRASH, f"ended by {name}")
 
 
-def _load_failure(messages: Sequence[Mapping[str, Any]]) -> _Failure | None:
+def _load_failure(messages: Sequence[Mapping[str, Any]], num_asked: int) -> _Failure | None:
+    """Return why the values of a program are not looked at; None where they are."""
+    if len(messages) - 2 > num_asked:
+        # Such as the answers of a child beside its own; honest code cannot do that.
+        return _Failure(Verdict.ERROR, "it sent more values than it was asked for")
     if len(messages) < 2:
         return _Failure(Verdict.ERROR, "the code ended the process while it was loaded")
     if "no_code" in messages[1]:

@@ -226,7 +226,12 @@ def _run_once(worker: Worker, task: _Task, limits: SandboxLimits) -> Outcome:
         for test in task.tests
         if not isinstance(test, SourceTest)
     ]
-    judge = {"word": word, "entry_point": program.entry_point, "sources": sources}
+    judge = {
+        "word": word,
+        "entry_point": program.entry_point,
+        "given": program.given,
+        "sources": sources,
+    }
     reply = worker.run(program.code, steps, judge if sources else None, limits.seconds_per_program)
     problem = setup_failure(reply)
     if problem is not None:

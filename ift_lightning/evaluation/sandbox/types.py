@@ -35,13 +35,16 @@ class Program:
 
     ``tests`` is a list of ``{"args": [...], "kwargs": {...}, "expected": ...}`` dictionaries and
     test sources (``assert f(1) == 2``), or one string: assert statements, or a ``check`` function
-    in HumanEval's form. Empty: the code is only run.
+    in HumanEval's form. Empty: the code is only run. ``given`` is code of the row that the tests
+    may use, such as the helpers in a HumanEval prompt: the tests get it as it is given, whatever
+    ``code`` makes of it. Its ``entry_point`` is left out.
     """
 
     id: str
     code: str
     entry_point: str = ""  # the function that dictionaries and ``candidate`` mean
     tests: Sequence[Any] | str = ()
+    given: str = ""
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ _MODULES = (
     "remote",
     "judge",
     "root",
+    "keeper",
     "zygote",
     "main",
 )
@@ -132,22 +133,24 @@ class Worker:
         """
         if self._process is None:
             self.start()
-        request = {"code": code, "steps": steps, "seconds": seconds}
+        request = wire.dump({"code": code, "steps": steps})
         judge = wire.dump(task) if task else b""
-        self._send(wire.frame(wire.dump(request)) + wire.frame(judge))
+        header = {"seconds": seconds, "request_bytes": len(request), "judge_bytes": len(judge)}
+        self._send(wire.frame(wire.dump(header)) + request + judge)
         deadline = time.monotonic() + seconds + _GRACE_SECONDS
-        facts, candidate_bytes, judge_bytes = (self._read_frame(deadline) for _ in range(3))
-        facts_json = json.loads(facts)
-        report = json.loads(facts_json["report"]) if facts_json["report"] else {}
-        stopped = facts_json["stopped"]
-        if "error" in report or not (report or stopped):
+        received = {wire.RESULTS: bytearray(), wire.VERDICTS: bytearray()}
+        while (tag := self._read(1, deadline)) != wire.FACTS:
+            received[tag] += self._read_frame(deadline)
+        facts = json.loads(self._read_frame(deadline))
+        report = json.loads(facts["report"]) if facts["report"] else {}
+        if "error" in report or not (report or facts["stopped"]):
             self._fail(report.get("error", "the keeper of the program is gone"))
         return Reply(
             candidate_status=report.get("candidate"),
-            stopped=stopped,
-            seconds=facts_json["seconds"],
-            candidate_bytes=candidate_bytes,
-            judge_bytes=judge_bytes,
+            stopped=facts["stopped"],
+            seconds=facts["seconds"],
+            candidate_bytes=bytes(received[wire.RESULTS]),
+            judge_bytes=bytes(received[wire.VERDICTS]),
         )
 
     def _send(self, data: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -23,12 +24,14 @@ from containment import (
     run_one,
     wait_until_gone,
 )
-from hostile_programs import ATTACKS
+from hostile_programs import ATTACKS as FIRST_ATTACKS
+from hostile_values import MORE_ATTACKS
 
 from ift_lightning.errors import UserError
 from ift_lightning.evaluation.sandbox import Level, Outcome, Program, Sandbox, Verdict
 
 STRONG = (Level.BUBBLEWRAP, Level.NAMESPACES, Level.LANDLOCK_SECCOMP)
+ATTACKS = FIRST_ATTACKS | MORE_ATTACKS
 INSIDE = "sandbox_inside"  # in the command line of every interpreter of a sandbox
 
 
@@ -86,8 +89,8 @@ def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
         assert not left
     assert not wait_until_gone(descendants(os.getpid()) - before)
     new = set(Path("/dev/shm").iterdir()) - shared
-    # Whoever runs Python's multiprocessing at the same time has semaphores there.
-    assert not {path for path in new if not path.name.startswith("sem.mp-")}
+    # Others use the folder, too; these are the names that the programs here make.
+    assert not {path for path in new if re.fullmatch(r"\d+|c|sem\.left|ift-light.*", path.name)}
     assert not [line for line in processes_with(INSIDE) if f"{os.getpid()}" in line]
     del os.environ["IFT_SANDBOX_CANARY"]
 
@@ -144,6 +147,41 @@ def test_a_program_does_not_see_the_one_before(scene: Scene) -> None:
     )
     programs = [Program(str(n), code, "f", FOUR) for n, code in enumerate([first, second] * 4)]
     assert [outcome.verdict for outcome in scene.sandbox.run(programs)] == ["pass"] * 8
+
+
+# Goes through all memory that can be read, for two texts that it does not hold itself.
+SCAN = """
+import ctypes, os, re, zlib
+libc = ctypes.CDLL(None, use_errno=True)
+NEEDLES = (1383713188, 1894405145)
+def f(x):
+    reader, writer = os.pipe()
+    places = {id(value) for value in (object(), [], "abc" * 50, b"x" * 600, bytearray(3000))}
+    for size in (10, 3000, 100000):
+        places.add(ctypes.addressof(ctypes.c_char.from_buffer(bytearray(size))))
+    pages = {(place >> 12) + n << 12 for place in places for n in range(-3000, 3000)}
+    num_read = num_found = 0
+    for page in sorted(pages):
+        if page > 0 and libc.write(writer, ctypes.c_void_p(page), 4096) == 4096:
+            data = os.read(reader, 4096)
+            num_read += 1
+            for match in re.finditer(rb"the [sv]\\w+ of", data):
+                num_found += zlib.crc32(data[match.start() : match.start() + 23]) in NEEDLES
+    return [num_found, num_read > 500]
+"""
+
+
+def test_no_copy_of_the_program_before_is_in_memory(scene: Scene) -> None:
+    reference = "# the secret of the reference is nine\ndef f(x): return 'the value of ' + x"
+    tests = [{"args": ["it is nine"], "expected": "the value of it is nine"}]
+    judged = "for x in ('it is nine',): assert f(x) == 'the value of ' + x"
+    nothing = [{"args": [2], "expected": [0, True]}]
+    programs = [
+        Program("reference", reference, "f", [*tests, judged]),
+        Program("scan", SCAN, "f", nothing),
+    ]
+    outcomes = list(scene.sandbox.run(programs * 4))  # whichever worker is free
+    assert [outcome.verdict for outcome in outcomes] == ["pass"] * 8, outcomes
 
 
 def test_the_folder_is_bounded_and_writable(scene: Scene) -> None:

@@ -140,6 +140,31 @@ JUDGED = {
         "else:\n    assert False",
         "pass",
     ),
+    "ends the test's own map": (
+        "def f(x): raise StopIteration",
+        "assert all(map(lambda x: f(x) == 2 * x, [1, 2]))",
+        "error",
+    ),
+    "ends the test's own zip": (
+        "def f(x): raise StopIteration",
+        "for a, b in zip(map(f, [1, 2]), [2, 4]):\n    assert a == b",
+        "error",
+    ),
+    "next": (
+        "def f(n): yield from range(n)",
+        "g = f(2)\nassert (next(g), next(g), next(g, 7)) == (0, 1, 7)",
+        "pass",
+    ),
+    "exit for an expected exception": (
+        "def f(x): raise SystemExit",
+        "try:\n    f(1)\nexcept Exception:\n    pass\nelse:\n    assert False",
+        "error",
+    ),
+    "its own math": (
+        "class math:\n    isclose = staticmethod(lambda *a: True)\ndef f(x): return 7.5",
+        "for x in range(3): assert math.isclose(f(x), float(x))",
+        "fail",
+    ),
     "expected exception missing": (
         "def f(x): return 1",
         "try:\n    f(1)\nexcept ValueError:\n    pass\nelse:\n    assert False",
@@ -156,6 +181,60 @@ def test_judged_program(sandbox: Sandbox, name: str) -> None:
     assert outcome.judged_in_child and outcome.num_tests == 1
     assert outcome.num_passed == (1 if verdict == "pass" else 0)
     assert (outcome.detail == "") == (verdict == "pass")
+
+
+GIVEN = '''
+import math
+
+def value_of(coefficients, x):
+    return sum(c * math.pow(x, n) for n, c in enumerate(coefficients))
+
+def f(coefficients):
+    """Return a root."""
+'''
+
+
+def test_helpers_of_a_prompt_are_the_prompts(sandbox: Sandbox) -> None:
+    tests = "for c in ([1, -1], [2, 1]): assert abs(value_of(c, f(c))) < 1e-6"
+    own = "def value_of(coefficients, x): return 0\nclass math: pow = max\n"
+    for helpers in (own, ""):
+        for root, verdict in (("-c[0] / c[1]", "pass"), ("7", "fail")):
+            code = f"{helpers}def f(c): return {root}"
+            program = Program("program", code, "f", tests, GIVEN)
+            (outcome,) = sandbox.run([program])
+            assert outcome.verdict == verdict, outcome
+
+
+def test_message_of_a_program_cannot_steer_a_terminal(sandbox: Sandbox) -> None:
+    code = (
+        "class E(Exception): pass\nE.__name__ = 'E\\x9b2J'\ndef f(x): raise E('\\x1b[2J \\ud800')"
+    )
+    for tests in (FOUR, LOOP):
+        detail = run_one(sandbox, code, tests).detail
+        assert "E\ufffd2J: \ufffd[2J \ufffd" in detail and detail.isprintable()
+
+
+ITERATED = {
+    "generator": ("(n for n in range(x))", "pass"),
+    "map": ("map(int, '01')", "pass"),
+    "keys": ("{0: 5, 1: 6}.keys()", "pass"),
+    "other items": ("(n for n in range(x + 1))", "fail"),
+    "endless": ("itertools.count()", "fail"),
+    "endless generator": ("(0 for _ in iter(int, 1))", "fail"),
+    "one that raises": ("(1 // n for n in (1, 0))", "fail"),
+}
+
+
+@pytest.mark.parametrize("name", ITERATED)
+def test_what_can_be_gone_through_is_gone_through(sandbox: Sandbox, name: str) -> None:
+    value, verdict = ITERATED[name]
+    code = f"import itertools\ndef f(x): return {value}"
+    tests = ["assert list(f(2)) == [0, 1]", "assert sorted(f(2), reverse=True) == [1, 0]"]
+    outcome = run_one(sandbox, code, [*tests, "assert 1 in f(2) and set(f(2)) == {0, 1}"])
+    assert outcome.verdict == verdict and not outcome.judged_in_child
+    # It is not the list itself, as in Python.
+    assert run_one(sandbox, code, ["assert f(2) == [0, 1]"]).verdict == "fail"
+    assert run_one(sandbox, code, [{"args": [2], "expected": [0, 1]}]).verdict == "fail"
 
 
 def test_data_and_code_may_be_mixed(sandbox: Sandbox) -> None:
@@ -231,6 +310,7 @@ def test_humaneval_references_pass_and_empty_bodies_fail() -> None:
                 row["prompt"] + (row["canonical_solution"] if body is None else body),
                 row["entry_point"],
                 row["test"],
+                row["prompt"],
             )
             for row in rows
         ]

@@ -132,6 +132,88 @@ def test_hostile_values_do_not_hang_or_raise(test: str) -> None:
         assert not holds(test, value)
 
 
+COLLIDING = [number * ((1 << 61) - 1) for number in range(1, 100_000)]
+HUGE = 1 << (1 << 24)
+
+
+@pytest.mark.parametrize(
+    ("test", "values"),
+    [
+        ("assert 0.5 in f(1)", (range(10**18),)),
+        ("assert 'a' in f(1)", (range(10**18),)),
+        ("assert 7 not in f(1) and [1] in f(2)", (range(7), range(10**18))),
+        ("assert set(f(1)) == {1}", (COLLIDING,)),
+        ("assert frozenset(f(1)) == {1}", (COLLIDING,)),
+        ("assert dict(f(1)) == {1: 1}", ([[key, 1] for key in COLLIDING],)),
+        ("assert f(1) % f(2) == 5", (HUGE, HUGE >> (1 << 23) | 1)),
+        ("assert f(1) // f(2) == 5", (HUGE, HUGE >> (1 << 23) | 1)),
+        ("assert len(bytes(f(1))) == 5", (1 << 36,)),
+        ("assert sum(f(1), []) == [1]", ([[1, 2, 3]] * 300_000,)),
+    ],
+)
+def test_values_that_would_keep_the_evaluator_busy_fail(test: str, values: tuple[Any, ...]) -> None:
+    assert not holds(test, *values)  # each of these takes minutes where nothing bounds it
+
+
+def test_what_is_bounded_still_works() -> None:
+    assert holds("assert 3 in f(1) and 4.0 in f(2)", range(10**18), range(10))
+    assert not holds("assert 4.5 in f(1)", range(10))
+    assert holds("assert HUGE % 7 == f(1)".replace("HUGE", "10 ** 5000"), 10**5000 % 7)
+    assert holds("assert f(1) % 1000 == 0", 10**20_000)
+    assert holds("assert bytes(f(1)) == b'ab'", [97, 98])
+    assert holds("assert bytes(f(1)) == bytes(2)", [0, 0])
+    assert holds("assert sum(f(1)) == 6 and sum(f(2), []) == [1, 2]", [1, 2, 3], [[1], [2]])
+    assert holds("assert dict(f(1)) == {1: 2} and dict(f(2)) == {3: 4}", [(1, 2)], {3: 4})
+
+
+def test_no_number_is_close_to_infinity() -> None:
+    infinite = (complex(math.inf, 0), complex(0, math.inf), complex(math.nan, 1), math.inf)
+    for value in infinite:
+        for expected in (4, 4.0, 4j, -math.inf):
+            assert not is_equal(value, expected, TOLERANCE)
+            assert not is_equal([expected], [value], TOLERANCE)
+            assert not is_expected(value, expected, TOLERANCE)
+        assert not holds("assert f(1) == 4", value)
+    assert is_equal(complex(math.inf, 0), math.inf, TOLERANCE)
+
+
+def test_tolerance_is_for_floats_alone() -> None:
+    assert not holds("assert f(1) == 1000000", 1000000.4)
+    assert not holds("assert f(1) == 1000000.0", 1000001)
+    assert not holds("assert f(1) == [True]", [1.0000000001])
+    assert holds("assert f(1) == 1000000.0", 1000000.4)
+    assert holds("assert f(1) == 1000000", 1000000.0)
+
+
+def test_keys_and_items_have_types_and_are_never_nan() -> None:
+    for one, other in (({True}, {1}), ({1.0: "a"}, {1: "a"}), ({(1, True)}, {(1, 1)})):
+        assert is_equal(one, other, TOLERANCE)
+        assert not is_expected(one, other, TOLERANCE)
+        assert is_expected(one, one, TOLERANCE)
+    for value in ({NAN}, {NAN: 1}, {(1, NAN)}, frozenset({NAN})):
+        assert not is_equal(value, value, TOLERANCE) and not is_expected(value, value, TOLERANCE)
+    assert not is_equal({1: 2}, {1: 2, 3: 4}, TOLERANCE)
+    assert not is_equal({1, 2}, {1, 3}, TOLERANCE)
+
+
+def test_what_the_row_brings_is_not_the_programs() -> None:
+    given = "import math\ndef helper(x): return x\nclass Box: pass\ndef f(x):\n    'Text.'\n"
+    data, helped, boxed = (
+        plan_tests(Program("row 7", "", "f", [test], given))
+        for test in ("assert f(1) == 2", "assert helper(1) == 1", "assert f(Box()) == 1")
+    )
+    assert isinstance(data[0], AssertTest)
+    assert helped == [SourceTest("assert helper(1) == 1")]
+    assert boxed == [SourceTest("assert f(Box()) == 1")]
+    with pytest.raises(UserError, match="the helpers of its tests do not parse"):
+        plan_tests(Program("row 7", "", "f", ["assert f(1) == 2"], "def ("))
+
+
+def test_assertion_that_raises_is_no_data() -> None:
+    source = "assert f(1) == 2\nassert 1 / 0"
+    assert plan([source]) == [SourceTest(source)]
+
+
 def test_check_becomes_data() -> None:
     source = (
         "METADATA = {'author': 'x'}\n\ndef check(candidate):\n    '''Doc.'''\n"

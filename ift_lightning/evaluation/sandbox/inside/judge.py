@@ -6,7 +6,10 @@ descriptor that the other process never had, signed with a word that it never sa
 
 from __future__ import annotations
 
+import ast
 import builtins
+import contextlib
+import math
 import random
 import traceback
 from typing import Any
@@ -19,18 +22,25 @@ _TEST_FILE = "test.py"
 
 
 class _TestNamespace(dict[str, Any]):
-    """Globals of the test code; what it does not define is looked up in the code under test."""
+    """Globals of the test code; what it does not define is looked up in the code under test.
 
-    def __init__(self, connection: Connection, entry_point: str) -> None:
-        super().__init__(__name__="test", __builtins__=builtins)
+    Args:
+        connection: To the code under test.
+        entry_point: The function that the tests call; may be empty.
+        given: Code of the row that the tests use. The code under test often has the same helpers,
+            and may have made something else of them.
+    """
+
+    def __init__(self, connection: Connection, entry_point: str, given: str) -> None:
+        # Many tests use `math` without importing it; the one of the code under test may be any.
+        super().__init__(__name__="test", __builtins__=builtins, math=math)
         self._connection = connection
         if entry_point:
-            try:
-                entry = connection.look_up(entry_point)
-            except NameError:
-                return  # the tests say so where they call it
-            self[entry_point] = entry
-            self["candidate"] = entry
+            with contextlib.suppress(NameError):  # the tests say so where they call it
+                self[entry_point] = self["candidate"] = connection.look_up(entry_point)
+        tree = ast.parse(given)
+        tree.body = [node for node in tree.body if getattr(node, "name", None) != entry_point]
+        exec(compile(tree, "given.py", "exec", dont_inherit=True), self)
 
     def __missing__(self, name: str) -> Any:
         if hasattr(builtins, name):
@@ -42,7 +52,7 @@ def run(task: dict[str, Any], verdicts: int, connection: Connection) -> None:
     """Run the sources of ``task`` one by one, and send a signed verdict for each.
 
     Args:
-        task: ``word`` to sign with, ``entry_point``, and ``sources``.
+        task: ``word`` to sign with, ``entry_point``, ``given``, and ``sources``.
         verdicts: Descriptor that one frame per source goes to.
         connection: To the code under test.
     """
@@ -50,7 +60,7 @@ def run(task: dict[str, Any], verdicts: int, connection: Connection) -> None:
         random.seed(0)
         verdict: dict[str, Any] = {"word": task["word"], "index": index, "raised": None}
         try:
-            namespace = _TestNamespace(connection, task["entry_point"])
+            namespace = _TestNamespace(connection, task["entry_point"], task["given"])
             exec(compile(source, _TEST_FILE, "exec", dont_inherit=True), namespace)
         except CandidateGoneError:
             return

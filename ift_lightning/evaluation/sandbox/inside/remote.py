@@ -27,6 +27,10 @@ class CandidateError(Exception):
     """The code under test raised something that is no built-in exception."""
 
 
+class CandidateExitError(BaseException):
+    """The code under test left (``sys.exit``); no ``except Exception`` of a test takes it."""
+
+
 # --- in the process of the code under test ---------------------------------------------------
 
 
@@ -149,7 +153,7 @@ class Connection:
         if isinstance(changed, list):
             for original, encoded in zip(arguments, changed, strict=False):
                 self._copy_back(original, encoded)
-        return self._value(reply)
+        return self._value(reply, may_stop=operation == "next")
 
     def look_up(self, name: str) -> Any:
         """Return a global of the code under test; NameError where it has none."""
@@ -158,9 +162,13 @@ class Connection:
             raise NameError(f"name {name!r} is not defined")
         return self._value(reply)
 
-    def _value(self, reply: dict[str, Any]) -> Any:
+    def _value(self, reply: dict[str, Any], *, may_stop: bool = False) -> Any:
         if "raised" in reply:
-            raise _as_exception(reply["raised"])
+            error = _as_exception(reply["raised"])
+            if isinstance(error, StopIteration) and not may_stop:
+                # Inside map() or zip() it would end the test's own loop, and no item be looked at.
+                error = _noted(RuntimeError("StopIteration"))
+            raise error
         return self.decode(reply.get("value"))
 
     def _call_back(self, reply: dict[str, Any]) -> dict[str, Any]:
@@ -204,12 +212,14 @@ class Connection:
         raise wire.WireError(tag)
 
 
-def _as_exception(raised: Any) -> Exception:
+def _as_exception(raised: Any) -> BaseException:
     """Return the exception to raise in the test for what the code under test raised."""
-    if not isinstance(raised, dict):
+    if not isinstance(raised, dict) or not isinstance(raised.get("kinds"), list):
         return _noted(CandidateError("unknown error"))
     message = str(raised.get("message", ""))
-    for name in raised.get("kinds", ()):
+    if "Exception" not in raised["kinds"]:
+        return _noted(CandidateExitError(f"{raised.get('type', 'exit')}: {message}"))
+    for name in raised["kinds"]:
         kind = getattr(builtins, str(name), None)
         if isinstance(kind, type) and issubclass(kind, Exception) and kind is not Exception:
             try:
@@ -219,7 +229,7 @@ def _as_exception(raised: Any) -> Exception:
     return _noted(CandidateError(f"{raised.get('type', 'error')}: {message}"))
 
 
-def _noted(error: Exception) -> Exception:
+def _noted(error: BaseException) -> BaseException:
     error.add_note(RAISED_BY_CANDIDATE)
     return error
 
@@ -267,6 +277,9 @@ class RemoteObject:
             except StopIteration:
                 return
             yield item
+
+    def __next__(self) -> Any:
+        return self._ask("next")
 
     def __bool__(self) -> bool:
         return bool(self._ask("bool"))

@@ -7,18 +7,31 @@ type (read through the built-in's own methods): an ``__eq__`` of its own does no
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Iterator
 
 # Bound now, so that a program which replaces it changes nothing here.
 from os import write as _write
 from typing import Any
 
 MAX_DEPTH = 100  # of nested containers; deeper (or cyclic) values are sent as opaque
+RESULTS, VERDICTS, FACTS = b"r", b"v", b"f"  # what a chunk on the way to the parent is
 _JSON_INTEGERS = 1 << 53
 _HEADER_BYTES = 4
 _MAX_COLLISIONS = 1000  # of hashes in one set or dictionary
+_MAX_ITERATED = 100_000  # items of a generator
+_EMPTY: dict[int, int] = {}
+_ITERABLES: tuple[type, ...] = (
+    types.GeneratorType,
+    *(map, filter, zip, enumerate, reversed),
+    *map(type, map(iter, ([], (), set[int](), "", range(0)))),
+    *map(type, (_EMPTY.keys(), _EMPTY.values(), _EMPTY.items(), iter(_EMPTY))),
+    *(itertools.chain, itertools.islice, itertools.permutations, itertools.combinations),
+    *(itertools.product, itertools.accumulate, itertools.takewhile, itertools.dropwhile),
+)
 
 
 class WireError(ValueError):
@@ -45,6 +58,17 @@ class Opaque:
 
     def __repr__(self) -> str:
         return f"<{self.type_name} object>"
+
+
+class Iterated(Opaque):
+    """What a generator or a view gave: equal to nothing, and can be gone through, as in Python."""
+
+    def __init__(self, type_name: str, items: list[Any]) -> None:
+        super().__init__(type_name)
+        self.items = items
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.items)
 
 
 def encode(value: Any, opaque: Callable[[Any], Any] | None = None, depth: int = 0) -> Any:
@@ -81,7 +105,22 @@ def encode(value: Any, opaque: Callable[[Any], Any] | None = None, depth: int = 
         return {"ba": bytearray.hex(value)}
     if kind is range:
         return {"r": [encode(part) for part in (value.start, value.stop, value.step)]}
-    return opaque(value) if opaque else opaque_marker(value)
+    if opaque is not None:
+        return opaque(value)
+    return _iterated(value, kind, depth) if kind in _ITERABLES else opaque_marker(value)
+
+
+def _iterated(value: Any, kind: type, depth: int) -> Any:
+    """Go through a generator or a view; one that is too long, or raises, stays opaque."""
+    items: list[Any] = []
+    try:
+        for item in value:
+            if len(items) == _MAX_ITERATED:
+                return opaque_marker(value)
+            items.append(encode(item, None, depth + 1))
+    except Exception:
+        return opaque_marker(value)
+    return {"it": [kind.__name__, items]}
 
 
 def opaque_marker(value: Any) -> Any:
@@ -133,24 +172,26 @@ def _decode_tagged(
             (decode(key, special, depth + 1), decode(item, special, depth + 1))
             for key, item in body
         ]
-        _check_hashes([key for key, _ in pairs])
+        check_hashes([key for key, _ in pairs])
         return dict(pairs)
     if tag == "r":
         return range(*[decode(part) for part in body])
     if special is not None and tag in ("o", "callback", "handle"):
         return special(tag, body)
+    if tag == "it":
+        return Iterated(str(body[0])[:100], [decode(item, special, depth + 1) for item in body[1]])
     if tag == "o":
         return Opaque(str(body[0])[:100], bool(body[1]))
     containers: dict[str, Any] = {"t": tuple, "s": set, "fs": frozenset}
     if tag in containers:
         items = [decode(item, special, depth + 1) for item in body]
         if tag != "t":
-            _check_hashes(items)
+            check_hashes(items)
         return containers[tag](items)
     raise WireError(f"not a value: unknown tag {tag[:20]!r}")
 
 
-def _check_hashes(items: list[Any]) -> None:
+def check_hashes(items: list[Any]) -> None:
     """Refuse items made to collide: a set of 50,000 of them keeps the reader busy for a minute."""
     if len(items) > _MAX_COLLISIONS:
         hashes = sorted(map(hash, items))

@@ -3,21 +3,26 @@
 For one program it makes, where there are namespaces, a first process of a new pid, mount and IPC
 namespace (the keeper), and below that the judge and the candidate. When the keeper dies, the kernel
 ends everything in its namespace, and the memory file system goes with it: nothing is left for the
-next program. The zygote itself never runs nor parses anything that a candidate made; it passes
-bytes on.
+next program. The zygote itself never runs nor parses anything that a candidate made. It does not
+even hold it: programs, tests and values are moved from pipe to pipe inside the kernel. Every
+program starts as a copy of this process, and could otherwise find in it what was here before, such
+as the reference answer to its own task.
 """
 
 from __future__ import annotations
 
+import array
 import contextlib
+import fcntl
 import os
 import select
 import signal
+import termios
 import time
 from dataclasses import replace
 from typing import Any
 
-from . import candidate, judge, kernel, lockdown, remote, root, wire
+from . import keeper, kernel, lockdown, wire
 from .lockdown import Settings
 
 # What programs import most; a fork inherits it.
@@ -69,9 +74,10 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 def serve(settings: Settings) -> None:
     """Answer requests on standard input until it closes.
 
-    A request is a frame for the candidate and a frame for the judge, which may be empty. An answer
-    is a frame of facts (how the processes ended, which limit was hit) and two frames of raw bytes
-    from the candidate and the judge.
+    A request is a frame that says how long the program may take and how many bytes follow: for the
+    candidate, and for the judge, which may be none. An answer is any number of chunks of what the
+    candidate and the judge send, and last a chunk of facts: how the processes ended, which limit
+    was hit. A chunk is a byte that says what it is, and a frame.
     """
     for name in WARM_MODULES:
         __import__(name)
@@ -83,12 +89,11 @@ def serve(settings: Settings) -> None:
     wire.write_all(1, wire.frame(b"ready"))
     while True:
         try:
-            request = wire.load(wire.read_frame(0))
-            judge_bytes = int.from_bytes(wire.read_exactly(0, 4), "big")
+            header = wire.load(wire.read_frame(0))
         except EOFError:
             return
-        for payload in _Run(settings, request, judge_bytes).result():
-            wire.write_all(1, wire.frame(payload))
+        facts = _Run(settings, header).facts()
+        wire.write_all(1, wire.FACTS + wire.frame(wire.dump(facts)))
 
 
 def _statm(pid: int) -> tuple[int, int]:
@@ -101,65 +106,55 @@ def _statm(pid: int) -> tuple[int, int]:
 class _Run:
     """One program, from the fork to the last byte."""
 
-    def __init__(self, settings: Settings, request: dict[str, Any], judge_bytes: int) -> None:
+    def __init__(self, settings: Settings, header: dict[str, Any]) -> None:
         self.settings = settings
-        self.request = request
-        self.judge_bytes = judge_bytes
-        self.seconds = float(request["seconds"])
-        self.results: dict[int, bytearray] = {}
+        self.seconds = float(header["seconds"])
+        self.request_bytes = int(header["request_bytes"])
+        self.judge_bytes = int(header["judge_bytes"])
+        self.tags: dict[int, bytes] = {}  # descriptor to read from -> what it brings
+        self.num_sent: dict[int, int] = {}  # descriptor -> bytes handed on
+        self.report = b""
         self.stopped: str | None = None
 
-    def result(self) -> tuple[bytes, bytes, bytes]:
+    def facts(self) -> dict[str, Any]:
+        """Run the program, hand on what it sends, and return what became of it."""
         results, results_end = os.pipe()
         verdicts, verdicts_end = os.pipe()
         control, control_end = os.pipe()
+        request_end, request = os.pipe()
         task_end, task = os.pipe()
         started = time.monotonic()
-        ends = _Ends(results_end, verdicts_end, control_end, task_end)
+        ends = keeper.Ends(results_end, verdicts_end, control_end, request_end, task_end)
         namespaces = 0
         if self.settings.isolation == lockdown.NAMESPACES:
             namespaces = kernel.CLONE_NEWPID | kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC
-        keeper = kernel.fork_into(namespaces)
-        if keeper == 0:
-            _keep(self.settings, self.request, ends, has_judge=self.judge_bytes > 0)
-        for descriptor in (results_end, verdicts_end, control_end, task_end):
+        pid = kernel.fork_into(namespaces)
+        if pid == 0:
+            keeper.keep(self.settings, self.seconds, ends, has_judge=self.judge_bytes > 0)
+        for descriptor in (results_end, verdicts_end, control_end, request_end, task_end):
             os.close(descriptor)
-        self._hand_over_task(task)
-        self.results = {results: bytearray(), verdicts: bytearray(), control: bytearray()}
+        _hand_over(request, self.request_bytes)
+        _hand_over(task, self.judge_bytes)
+        self.tags = {results: wire.RESULTS, verdicts: wire.VERDICTS}
+        self.num_sent = dict.fromkeys(self.tags, 0)
         self._collect(control, started + self.seconds)
         seconds = time.monotonic() - started
-        self._end(keeper)
-        self._drain()
-        report = bytes(self.results[control])
-        for descriptor in self.results:
+        self._end(pid)
+        for descriptor in self.tags:
+            while self._hand_on(descriptor):
+                pass
+        self._read_report(control)
+        for descriptor in (control, *self.tags):
             os.close(descriptor)
-        facts = {"report": report.decode("ascii"), "stopped": self.stopped, "seconds": seconds}
-        return wire.dump(facts), bytes(self.results[results]), bytes(self.results[verdicts])
-
-    def _hand_over_task(self, task: int) -> None:
-        """Move the judge's task to the judge, inside the kernel.
-
-        The expected values in it never enter the memory that the next candidate is a copy of.
-        """
-        left = self.judge_bytes
-        try:
-            while left:
-                moved = os.splice(0, task, left)
-                if not moved:
-                    os._exit(1)  # the parent is gone
-                left -= moved
-        except BrokenPipeError:
-            wire.read_exactly(0, left)  # the judge is gone; its verdict will be missed
-        os.close(task)
+        return {"report": self.report.decode("ascii"), "stopped": self.stopped, "seconds": seconds}
 
     def _collect(self, control: int, deadline: float) -> None:
-        """Read what the processes send until they have ended, or a limit is hit."""
+        """Hand on what the processes send until they have ended, or a limit is hit."""
         poll = select.poll()
-        for descriptor in self.results:
+        for descriptor in (control, *self.tags):
             poll.register(descriptor, select.POLLIN)
         poll.register(0, 0)  # only whether the parent has hung up
-        num_open = len(self.results)
-        while num_open:
+        while True:
             left = deadline - time.monotonic()
             if left <= 0:
                 self.stopped = "timeout"
@@ -167,19 +162,41 @@ class _Run:
             for descriptor, _ in poll.poll(1000 * min(left, _WATCH_SECONDS) + 1):
                 if descriptor == 0:
                     os._exit(1)
-                data = os.read(descriptor, 1 << 16)
-                if not data:
-                    poll.unregister(descriptor)
-                    num_open -= 1
-                    if descriptor == control:
+                if descriptor == control:
+                    if not self._read_report(control):
                         return
-                self.results[descriptor] += data
-                if len(self.results[descriptor]) > self.settings.max_output_bytes + _FRAMING_BYTES:
-                    self.stopped = "output"
-                    return
+                elif not self._hand_on(descriptor):
+                    if self.stopped:
+                        return
+                    poll.unregister(descriptor)
             if self._uses_too_much_memory():
                 self.stopped = "memory"
                 return
+
+    def _read_report(self, control: int) -> bool:
+        """Read what the keeper has sent; return whether more may come."""
+        data = os.read(control, 1 << 16)
+        self.report += data
+        return bool(data)
+
+    def _hand_on(self, descriptor: int) -> bool:
+        """Move what is in a pipe to the parent; return whether there was anything.
+
+        Nothing is moved, either, where it would be more than a program may send.
+        """
+        waiting = array.array("i", [0])
+        fcntl.ioctl(descriptor, termios.FIONREAD, waiting)
+        num_bytes = waiting[0]
+        most = self.settings.max_output_bytes + _FRAMING_BYTES
+        if self.num_sent[descriptor] + num_bytes > most:
+            self.stopped = self.stopped or "output"
+            return False
+        if not num_bytes:
+            return False
+        self.num_sent[descriptor] += num_bytes
+        wire.write_all(1, self.tags[descriptor] + num_bytes.to_bytes(4, "big"))
+        _splice(descriptor, 1, num_bytes)
+        return True
 
     def _uses_too_much_memory(self) -> bool:
         """Whether all processes together hold more memory than one is allowed to."""
@@ -192,9 +209,9 @@ class _Run:
                 total += max(0, _statm(pid)[1] - self.settings.interpreter_resident_bytes)
         return total > self.settings.memory_bytes
 
-    def _end(self, keeper: int) -> None:
-        os.kill(keeper, signal.SIGKILL)
-        os.waitpid(keeper, 0)  # with namespaces: returns when the whole namespace is empty
+    def _end(self, pid: int) -> None:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)  # with namespaces: returns when the whole namespace is empty
         if self.settings.isolation == lockdown.NAMESPACES:
             if _other_processes():
                 os._exit(1)  # never seen; the parent then starts a fresh interpreter
@@ -208,15 +225,31 @@ class _Run:
                         os.kill(pid, signal.SIGKILL)
                 os.waitpid(-1, 0)
 
-    def _drain(self) -> None:
-        for descriptor, collected in self.results.items():
-            os.set_blocking(descriptor, False)
-            with contextlib.suppress(BlockingIOError):
-                while len(collected) <= self.settings.max_output_bytes + _FRAMING_BYTES:
-                    data = os.read(descriptor, 1 << 16)
-                    if not data:
-                        break
-                    collected += data
+
+def _hand_over(pipe: int, num_bytes: int) -> None:
+    """Move bytes from standard input into a pipe, and close it."""
+    try:
+        _splice(0, pipe, num_bytes)
+    finally:
+        os.close(pipe)
+
+
+def _splice(source: int, target: int, num_bytes: int) -> None:
+    """Move bytes from a pipe to another one; where nobody reads that one, they are dropped."""
+    null = -1
+    while num_bytes:
+        try:
+            moved = os.splice(source, target if null < 0 else null, num_bytes)
+        except BrokenPipeError:
+            if target == 1:
+                os._exit(1)  # the parent is gone
+            null = os.open("/dev/null", os.O_WRONLY)
+            continue
+        if not moved:
+            os._exit(1)  # the parent is gone
+        num_bytes -= moved
+    if null >= 0:
+        os.close(null)
 
 
 def _other_processes() -> list[int]:
@@ -235,93 +268,3 @@ def _descendants(ancestor: int) -> list[int]:
         frontier = [pid for pid, parent in parents.items() if parent in frontier]
         found += frontier
     return found
-
-
-class _Ends:
-    """The descriptors that the keeper's side of a run uses."""
-
-    def __init__(self, results: int, verdicts: int, control: int, task: int) -> None:
-        self.results = results
-        self.verdicts = verdicts
-        self.control = control
-        self.task = task
-
-
-def _keep(settings: Settings, request: dict[str, Any], ends: _Ends, *, has_judge: bool) -> None:
-    """Be the first process of a program: make the others, wait for them, report, and end."""
-    report: dict[str, Any] = {}
-    try:
-        lockdown.silence()
-        kernel.die_with_parent()
-        lockdown.keep_descriptors(ends.results, ends.verdicts, ends.control, ends.task)
-        uid = settings.uid
-        if settings.isolation == lockdown.NAMESPACES:
-            owner = os.getuid() if uid is None else uid
-            root.make_private_view(settings.disk_bytes, owner)
-        else:
-            os.chdir("/")
-        questions, questions_end = os.pipe()
-        answers, answers_end = os.pipe()
-        judge_pid = 0
-        if has_judge:
-            judge_pid = os.fork()
-            if judge_pid == 0:
-                kept = (ends.verdicts, ends.task, questions_end, answers)
-                judge_uid = None if uid is None else uid + 1
-                _be_judge(settings, request["seconds"], judge_uid, kept)
-        candidate_pid = os.fork()
-        if candidate_pid == 0:
-            _be_candidate(settings, request, ends.results, (questions, answers_end), has_judge)
-        lockdown.keep_descriptors(ends.control)
-        report = _wait_for(candidate_pid, judge_pid)
-    except BaseException as error:
-        report = {"error": f"{type(error).__name__}: {error}"}
-    with contextlib.suppress(OSError):
-        wire.write_all(ends.control, wire.dump(report))
-    os._exit(0)
-
-
-def _wait_for(candidate_pid: int, judge_pid: int) -> dict[str, Any]:
-    statuses: dict[int, int] = {}
-    wanted = {candidate_pid, judge_pid} - {0}
-    while wanted - statuses.keys():
-        pid, status = os.wait()
-        statuses[pid] = status
-    return {"candidate": statuses[candidate_pid], "judge": statuses.get(judge_pid)}
-
-
-def _be_candidate(
-    settings: Settings,
-    request: dict[str, Any],
-    results: int,
-    pipes: tuple[int, int],
-    has_judge: bool,
-) -> None:
-    try:
-        lockdown.keep_descriptors(results, *(pipes if has_judge else ()))
-        lockdown.lock_down(settings, request["seconds"], settings.uid)
-    except BaseException as error:
-        failure = {"setup": f"{type(error).__name__}: {error}"}
-        wire.write_all(results, wire.frame(wire.dump(failure)))
-        os._exit(1)
-    try:
-        judge_pipes = pipes if has_judge else None
-        candidate.run(request, results, settings.max_output_bytes, judge_pipes)
-    finally:
-        candidate.leave()
-
-
-def _be_judge(
-    settings: Settings, seconds: float, uid: int | None, kept: tuple[int, int, int, int]
-) -> None:
-    verdicts, task, questions, answers = kept
-    try:
-        lockdown.keep_descriptors(*kept)
-        lockdown.lock_down(settings, seconds, uid)
-        parts = []
-        while part := os.read(task, 1 << 16):
-            parts.append(part)
-        os.close(task)
-        judge.run(wire.load(b"".join(parts)), verdicts, remote.Connection(questions, answers))
-    finally:
-        os._exit(0)
