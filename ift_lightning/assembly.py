@@ -72,6 +72,7 @@ def look_at_machine() -> Machine:
         has_gpu=has_gpu,
         has_flash_attention=importlib.util.find_spec("flash_attn") is not None,
         has_bitsandbytes=importlib.util.find_spec("bitsandbytes") is not None,
+        has_wandb=importlib.util.find_spec("wandb") is not None,
         gpu_has_bf16=has_gpu and torch.cuda.is_bf16_supported(),
     )
 

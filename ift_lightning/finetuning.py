@@ -10,6 +10,7 @@ from typing import Any
 import lightning as L
 import torch
 from hydra.core.hydra_config import HydraConfig
+from lightning.pytorch.loggers import Logger
 
 from ift_lightning import assembly, budgets
 from ift_lightning.config.checks import check_hardware
@@ -22,7 +23,11 @@ from ift_lightning.errors import UserError
 from ift_lightning.modeling.adapters import count_parameters
 from ift_lightning.modeling.loading import load_base_model, weights_fingerprint
 from ift_lightning.modeling.optimization import build_optimizer, build_scheduler
-from ift_lightning.training.callbacks.recording import log_hyperparameters, log_samples
+from ift_lightning.training.callbacks.recording import (
+    closing_loggers,
+    log_hyperparameters,
+    log_samples,
+)
 from ift_lightning.training.module import InstructionTuningModule
 from ift_lightning.training.reload_check import reload_difference
 from ift_lightning.training.run import RunSettings, TrainingRun
@@ -69,13 +74,14 @@ class FineTuning:
             evaluation_fingerprint=assembly.evaluation_fingerprint(config),
         )
         self.recorder = RunRecorder(self.folder, self.record)
+        self.loggers: list[Logger] = []
 
     def run(self) -> float | None:
         """Go through all steps; see :func:`train`."""
         config, record = self.config, self.record
         if config.resume:
             self._take_over_record()
-        with self.recorder.running():
+        with self.recorder.running(), closing_loggers(self.loggers):
             if config.trainer.num_threads is not None:
                 torch.set_num_threads(config.trainer.num_threads)
             record.environment = describe_environment()
@@ -195,12 +201,13 @@ class FineTuning:
             num_workers=config.data.num_workers,
             max_target_tokens=assembly.max_target_tokens(config, self.data),
         )
+        self.loggers += assembly.build_loggers(config.logger)
         run = TrainingRun(
             self._build_module(num_steps),
             datamodule,
             self._run_settings(num_steps, steps_per_epoch, datamodule),
             folder=self.folder,
-            loggers=assembly.build_loggers(config.logger),
+            loggers=self.loggers,
             recorder=self.recorder,
         )
         log_samples(run.trainer.loggers, self._samples(config.logger.num_samples, color=False))

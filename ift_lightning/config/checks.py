@@ -131,6 +131,7 @@ class Machine:
     has_gpu: bool
     has_flash_attention: bool = False
     has_bitsandbytes: bool = True
+    has_wandb: bool = True
     gpu_has_bf16: bool = True
 
 
@@ -171,6 +172,12 @@ def check_hardware(config: TrainConfig, machine: Machine) -> None:
         raise UserError(
             f"precision={config.precision.name} needs the package bitsandbytes, which cannot be "
             "imported here; use precision=bf16_true"
+        )
+    targets = [str(item.get("_target_", "")) for item in config.logger.loggers.values()]
+    if not machine.has_wandb and any(target.endswith(".WandbLogger") for target in targets):
+        raise UserError(
+            f"logger={config.logger.name} needs the package wandb, which is not installed: "
+            "pip install -c constraints.txt -e '.[wandb]'; or use logger=tensorboard"
         )
     in_int8 = bool((config.precision.quantization or {}).get("load_in_8bit"))
     if in_int8 and (config.peft.config or {}).get("use_dora") and not on_gpu:

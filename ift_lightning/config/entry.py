@@ -237,6 +237,11 @@ def explain_composition_error(error: BaseException, schema: type) -> str:
     option = re.search(r"Could not find '([^']+)/([^/']+)'", text)
     if option:
         group, choice = option.groups()
+        if (group, choice) == ("hydra/sweeper", "optuna"):
+            return (
+                "hydra/sweeper=optuna needs the package hydra-optuna-sweeper, which is not "
+                "installed: pip install -c constraints.txt -e '.[optuna]'"
+            )
         return f"{group}={choice}: there is no such option. {suggest(choice, _options(group))}"
     group_override = re.search(r"Could not override '([^']+)'.\nNo match in the defaults", text)
     if group_override:

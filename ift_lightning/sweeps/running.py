@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import os
 import sys
 import threading
@@ -31,7 +32,8 @@ def run_point(config: TrainConfig, train: TrainFunction) -> float | None:
         train: Trains, and returns the objective.
 
     Returns:
-        The objective; of a finished point, the one it had; NaN where the point failed.
+        The objective; of a finished point, the one it had. None where the point failed or its
+        objective is no number: a search counts that as a failed trial, and NaN would end it.
     """
     if not HydraConfig.initialized() or HydraConfig.get().mode is not RunMode.MULTIRUN:
         return train(config)
@@ -43,14 +45,15 @@ def run_point(config: TrainConfig, train: TrainFunction) -> float | None:
             stack.enter_context(_output_into(folder / OUTPUT_FILE))
             config.trainer.progress_bar = False
         try:
-            return _train_what_is_left(config, folder, train)
+            objective = _train_what_is_left(config, folder, train)
+            return objective if objective is not None and math.isfinite(objective) else None
         except Exception as error:
             # Whatever it is, it concerns this point, and the others are still to be run.
             _record_failure(config, folder, error)
             print(f"error: {error}", file=sys.stderr)
             if not isinstance(error, UserError):
                 traceback.print_exc()
-            return float("nan")
+            return None
 
 
 def _train_what_is_left(config: TrainConfig, folder: Path, train: TrainFunction) -> float | None:

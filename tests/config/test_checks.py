@@ -81,6 +81,7 @@ def test_impossible_pair_is_refused(overrides: list[str], expected: list[str]) -
         (["precision=fp16_mixed"], CPU, "precision=bf16_mixed"),
         (["trainer.accelerator=gpu"], CPU, "trainer.accelerator=cpu"),
         (["precision=nf4"], Machine(has_gpu=False, has_bitsandbytes=False), "bf16_true"),
+        (["logger=wandb"], Machine(has_gpu=False, has_wandb=False), r"\[wandb\]'; or use logger="),
         (["precision=bf16_mixed"], Machine(has_gpu=True, gpu_has_bf16=False), "fp16_mixed"),
     ],
 )

@@ -8,8 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from hydra.errors import HydraException
 
-from ift_lightning.config.entry import _reader_is_gone, open_keys, unused_path
+from ift_lightning.config.entry import (
+    _reader_is_gone,
+    explain_composition_error,
+    open_keys,
+    unused_path,
+)
 from ift_lightning.config.schema import TrainConfig
 
 
@@ -102,6 +108,11 @@ def test_open_keys_are_the_dictionaries_of_other_libraries() -> None:
         "logger.loggers",
         "generation.engine_options",
     }
+
+
+def test_a_missing_sweeper_is_named_with_its_extra() -> None:
+    error = HydraException("In 'hydra/config': Could not find 'hydra/sweeper/optuna'")
+    assert "'.[optuna]'" in explain_composition_error(error, TrainConfig)
 
 
 PRINTS_A_LOT = """
