@@ -11,9 +11,7 @@ register_schema("train", TrainConfig)
 register_tasks()
 
 
-@entry_point(
-    "prepare", PrepareConfig, arguments=lambda words: task_options(words, config_groups())
-)
+@entry_point("prepare", PrepareConfig, arguments=lambda words: task_options(words, config_groups()))
 def main(config: PrepareConfig) -> None:
     """Run one data tool."""
     go_offline_without_hub()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import re
@@ -19,7 +18,7 @@ from tqdm.auto import tqdm
 
 from ift_lightning.data.preparation import RecordSource
 from ift_lightning.data.processes import map_chunks
-from ift_lightning.data.tool_files import Account, json_line, whole_file, write_json
+from ift_lightning.data.tool_files import Account, json_line, locked, whole_file, write_json
 from ift_lightning.errors import BadRowError, UserError
 from ift_lightning.types import InstructionRecord, RawRow, RejectedRow, json_fingerprint
 
@@ -137,8 +136,7 @@ class RowRun:
         Raises:
             UserError: The source cannot be read, or another process is writing this output.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with self._locked():
+        with locked(self.folder):
             self._resume()
             events = read_events(source)
             for _ in range(self.num_resumed):
@@ -167,17 +165,6 @@ class RowRun:
     def remove(self) -> None:
         """Remove the hidden folder, once its files are where they belong."""
         shutil.rmtree(self.folder, ignore_errors=True)
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        with (self.folder / "lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(
-                    f"another process is writing this output (it holds {self.folder}); wait for it"
-                ) from None
-            yield
 
     def _resume(self) -> None:
         try:

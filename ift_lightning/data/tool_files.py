@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import uuid
@@ -38,6 +39,24 @@ def whole_file(path: Path) -> Iterator[IO[str]]:
         hidden.replace(path)
     finally:
         hidden.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Have a hidden folder for oneself.
+
+    Raises:
+        UserError: Another process has it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"another process is writing this output (it holds {folder}); wait for it"
+            ) from None
+        yield
 
 
 def write_json(path: Path, value: Any) -> None:

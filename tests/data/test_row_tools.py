@@ -15,7 +15,7 @@ from ift_lightning.data.record_sources import FileSource
 from ift_lightning.data.record_tools import ReverseTool
 from ift_lightning.data.row_tools import RowRun, ToolRow, finish, reason_kind
 from ift_lightning.data.sources import find_data_files
-from ift_lightning.data.tool_files import check_output, json_line, reports_beside
+from ift_lightning.data.tool_files import check_output, json_line, locked, reports_beside
 from ift_lightning.data.variants import REVERSE_INSTRUCTION
 from ift_lightning.errors import BadRowError, UserError
 from ift_lightning.types import InstructionRecord, RawRow
@@ -101,10 +101,8 @@ def test_processes_give_the_same_bytes(rows: Path, tmp_path: Path) -> None:
 
 
 def test_a_second_process_is_refused(tmp_path: Path, rows: Path) -> None:
-    first, second = RowRun(tmp_path / "w", 1), RowRun(tmp_path / "w", 1)
-    first.folder.mkdir()
-    with first._locked(), pytest.raises(UserError, match="another process"):
-        second.run(FileSource(rows), Shout(), progress_bar=False)
+    with locked(tmp_path / "w"), pytest.raises(UserError, match="another process"):
+        RowRun(tmp_path / "w", 1).run(FileSource(rows), Shout(), progress_bar=False)
 
 
 def test_no_row_can_be_used(tmp_path: Path) -> None:
@@ -163,7 +161,8 @@ def test_reverse_twice_is_reverse_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("reasons", "kind"),
     [
-        (["broken JSON at column 12: Expecting value; do", "broken JSON at column 7: Expecting value"],
+        (["broken JSON at column 12: Expecting value; do",
+          "broken JSON at column 7: Expecting value"],
          "broken JSON at column N: Expecting value"),
         (["the id 'a (1)' was already used at x:3; y", "the id 'b' was already used at x:14; y"],
          "an id was already used"),

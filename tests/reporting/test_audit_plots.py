@@ -18,9 +18,7 @@ from ift_lightning.reporting.audit_plots import (
 
 def reach(svg: str) -> list[tuple[float, float]]:
     """Return where each text begins and ends, in pixels from the left."""
-    found = re.findall(
-        r'<text x="([-\d.]+)" y="[\d.]+" text-anchor="(\w+)">([^<]*)<', svg
-    )
+    found = re.findall(r'<text x="([-\d.]+)" y="[\d.]+" text-anchor="(\w+)">([^<]*)<', svg)
     assert len(found) == svg.count("<text")
     ends = []
     for x, anchor, text in found:

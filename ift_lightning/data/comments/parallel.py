@@ -50,13 +50,9 @@ def _outcomes(
     num_workers: int,
     chunk_size: int,
 ) -> Iterator[StripOutcome]:
-    for outcomes in map_chunks(
-        function, records, num_workers=num_workers, chunk_size=chunk_size
-    ):
+    for outcomes in map_chunks(function, records, num_workers=num_workers, chunk_size=chunk_size):
         yield from outcomes
 
 
-def _strip_chunk(
-    options: StripOptions, records: list[InstructionRecord]
-) -> list[StripOutcome]:
+def _strip_chunk(options: StripOptions, records: list[InstructionRecord]) -> list[StripOutcome]:
     return [strip_record(record, options) for record in records]

@@ -64,6 +64,21 @@ def split_of(names: tuple[str, ...]) -> str:
     return next(split for split, buckets in _SPLIT_BUCKETS.items() if bucket in buckets)
 
 
+def draw_from(rng: random.Random | None, first: int, key: str) -> random.Random:
+    """Return the random numbers that records are drawn from.
+
+    Args:
+        rng: Of a caller who wants to go on later; its state after a record belongs to that record.
+        first: Records that were drawn from ``rng`` already; 0 starts it at ``key``.
+        key: Where the draw begins.
+    """
+    if rng is None:
+        rng = random.Random()
+    if first == 0:
+        rng.seed(key)
+    return rng
+
+
 def check_split(split: str) -> None:
     """Raise ``ValueError`` unless ``split`` is one of train, val and test."""
     if split not in SPLITS:

@@ -10,7 +10,7 @@ import random
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ift_lightning.data.drills.composition import DRILLS_VERSION, check_split
+from ift_lightning.data.drills.composition import DRILLS_VERSION, check_split, draw_from
 from ift_lightning.data.drills.mutations import SUBTYPES, Defect, call, inject
 from ift_lightning.data.drills.rendering import FunctionCode
 from ift_lightning.data.drills.tasks import Drill, sample_drill
@@ -84,13 +84,22 @@ def _sample_defect(rng: random.Random, split: str, subtype: str) -> tuple[Defect
             return defect, drill
 
 
-def generate_defects(split: str, num_records: int, seed: int = 0) -> Iterator[dict[str, Any]]:
+def generate_defects(
+    split: str,
+    num_records: int,
+    seed: int = 0,
+    *,
+    rng: random.Random | None = None,
+    first: int = 0,
+) -> Iterator[dict[str, Any]]:
     """Yield defect drills in their raw form; every second function is sound.
 
     Args:
         split: "train", "val" or "test"; they share no composition of operations.
         num_records: number of records; a larger number only adds to the same records.
         seed: the same seed gives the same records.
+        rng: random numbers of the caller's, whose state can be kept to go on later.
+        first: records to leave out; ``rng`` is then in its state behind them.
 
     Returns:
         An iterator of ``{"instruction": [{"subtype"}], "input": {"task", "event",
@@ -99,17 +108,22 @@ def generate_defects(split: str, num_records: int, seed: int = 0) -> Iterator[di
     Raises:
         ValueError: if there is no such split.
     """
-    for raw, _, _ in generate_defects_with_code(split, num_records, seed):
+    for raw, _, _ in generate_defects_with_code(split, num_records, seed, rng=rng, first=first):
         yield raw
 
 
 def generate_defects_with_code(
-    split: str, num_records: int, seed: int = 0
+    split: str,
+    num_records: int,
+    seed: int = 0,
+    *,
+    rng: random.Random | None = None,
+    first: int = 0,
 ) -> Iterator[tuple[dict[str, Any], FunctionCode, Drill]]:
     """Yield what :func:`generate_defects` yields, with the function shown and its drill."""
     check_split(split)
-    rng = random.Random(f"{DRILLS_VERSION}-defects-{split}-{seed}")
-    for index in range(num_records):
+    rng = draw_from(rng, first, f"{DRILLS_VERSION}-defects-{split}-{seed}")
+    for index in range(first, num_records):
         if index % 2:
             subtype = SUBTYPES[(index // 2) % len(SUBTYPES)]
             defect, drill = _sample_defect(rng, split, subtype)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
-from ift_lightning.data.drills.composition import DRILLS_VERSION, check_split
+from ift_lightning.data.drills.composition import DRILLS_VERSION, check_split, draw_from
 from ift_lightning.data.drills.pretraining import docstring_text
 from ift_lightning.data.drills.tasks import sample_drill
 from ift_lightning.types import InstructionRecord
@@ -14,7 +14,12 @@ _STEP_WEIGHTS = (1.0, 1.0, 1.0)
 
 
 def generate_docstring_tasks(
-    split: str, num_records: int, seed: int = 0
+    split: str,
+    num_records: int,
+    seed: int = 0,
+    *,
+    rng: random.Random | None = None,
+    first: int = 0,
 ) -> Iterator[InstructionRecord]:
     """Yield functions of one to three steps, cut off behind their docstring.
 
@@ -25,13 +30,15 @@ def generate_docstring_tasks(
         split: "train", "val" or "test"; the splits share no composition of operations.
         num_records: Number of records; a larger number only adds to the same records.
         seed: The same seed gives the same records.
+        rng: Random numbers of the caller's, whose state can be kept to go on later.
+        first: Records to leave out; ``rng`` is then in its state behind them.
 
     Raises:
         ValueError: There is no such split.
     """
     check_split(split)
-    rng = random.Random(f"{DRILLS_VERSION}-docstrings-{split}-{seed}")
-    for index in range(num_records):
+    rng = draw_from(rng, first, f"{DRILLS_VERSION}-docstrings-{split}-{seed}")
+    for index in range(first, num_records):
         drill = sample_drill(rng, split, step_weights=_STEP_WEIGHTS)
         source = drill.code.source(docstring=docstring_text(drill.phrases, rng))
         head, mark, body = source.rpartition('"""')

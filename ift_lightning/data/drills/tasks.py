@@ -11,6 +11,7 @@ from ift_lightning.data.drills.composition import (
     DRILLS_VERSION,
     Composition,
     check_split,
+    draw_from,
     sample_composition,
 )
 from ift_lightning.data.drills.inputs import make_tests
@@ -181,13 +182,18 @@ _BUILDERS: dict[str, Callable[[Drill, random.Random], _Texts | None]] = {
 
 
 def generate_drills_with_steps(
-    split: str, num_records: int, seed: int = 0
+    split: str,
+    num_records: int,
+    seed: int = 0,
+    *,
+    rng: random.Random | None = None,
+    first: int = 0,
 ) -> Iterator[tuple[InstructionRecord, Composition]]:
     """Yield what :func:`generate_drills` yields, each record with the composition it is made of."""
     check_split(split)
-    rng = random.Random(f"{DRILLS_VERSION}-{split}-{seed}")
+    rng = draw_from(rng, first, f"{DRILLS_VERSION}-{split}-{seed}")
     kinds, shares = list(TASK_KINDS), list(TASK_KINDS.values())
-    for index in range(num_records):
+    for index in range(first, num_records):
         kind = rng.choices(kinds, shares)[0]
         texts = None
         while texts is None:
@@ -211,13 +217,22 @@ def generate_drills_with_steps(
         yield record, drill.steps
 
 
-def generate_drills(split: str, num_records: int, seed: int = 0) -> Iterator[InstructionRecord]:
+def generate_drills(
+    split: str,
+    num_records: int,
+    seed: int = 0,
+    *,
+    rng: random.Random | None = None,
+    first: int = 0,
+) -> Iterator[InstructionRecord]:
     """Yield drills of one split; the splits share no composition of operations.
 
     Args:
         split: "train", "val" or "test".
         num_records: number of records; a larger number only adds to the same records.
         seed: the same seed gives the same records.
+        rng: random numbers of the caller's, whose state can be kept to go on later.
+        first: records to leave out; ``rng`` is then in its state behind them.
 
     Returns:
         An iterator of records. ``category`` is the kind of task and ``subtype`` the number of
@@ -226,5 +241,5 @@ def generate_drills(split: str, num_records: int, seed: int = 0) -> Iterator[Ins
     Raises:
         ValueError: if there is no such split.
     """
-    for record, _ in generate_drills_with_steps(split, num_records, seed):
+    for record, _ in generate_drills_with_steps(split, num_records, seed, rng=rng, first=first):
         yield record
