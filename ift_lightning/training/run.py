@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from ift_lightning.errors import UserError
@@ -25,9 +24,18 @@ from ift_lightning.training.callbacks.progress import (
 )
 from ift_lightning.training.callbacks.recording import RunRecordCallback
 from ift_lightning.training.callbacks.trainability import TrainabilityAudit
+from ift_lightning.training.checkpoints import CheckpointTensors, read_header
 from ift_lightning.training.memory import peak_memory_bytes, reset_peak_memory
 from ift_lightning.training.module import InstructionTuningModule
+from ift_lightning.training.ranks import Ranks, barrier
 from ift_lightning.training.run_record import RunRecorder
+from ift_lightning.training.strategies import (
+    StartedRanks,
+    StrategySettings,
+    ZeroRedundancy,
+    build_strategy,
+    resolve_accelerator,
+)
 
 
 @dataclass
@@ -50,6 +58,8 @@ class RunSettings:
         deterministic: Refuse operations whose result changes from run to run.
         progress_bar: Show one.
         gradient_steps: See :class:`TrainabilityAudit`.
+        strategy: How the model is spread over processes.
+        ranks: This process among them.
     """
 
     num_steps: int
@@ -67,6 +77,8 @@ class RunSettings:
     progress_bar: bool = True
     gradient_steps: int = 8
     extra_callbacks: Sequence[Callback] = field(default_factory=tuple)
+    strategy: StrategySettings = field(default_factory=StrategySettings)
+    ranks: Ranks = field(default_factory=Ranks)
 
 
 class TrainingRun:
@@ -101,10 +113,21 @@ class TrainingRun:
         self.has_validation = bool(len(getattr(datamodule, "splits", {}).get("val", ())))
         self._quiet_lightning()
         self._best: ModelCheckpoint | None = None
+        ranks = settings.ranks
+        accelerator = resolve_accelerator(settings.accelerator)
+        strategy = build_strategy(
+            settings.strategy, ranks, accelerator=accelerator, precision=settings.precision
+        )
+        self.strategy = strategy
         self.trainer = L.Trainer(
-            accelerator=settings.accelerator,
-            devices=1,
-            precision=settings.precision,  # type: ignore[arg-type]
+            accelerator=accelerator,
+            strategy=strategy,
+            devices=ranks.local_world_size,
+            num_nodes=ranks.world_size // ranks.local_world_size,
+            # Given, so that Lightning does not look for launchers of its own.
+            plugins=[StartedRanks(ranks)],
+            # DeepSpeed's strategy brings its own.
+            precision=None if isinstance(strategy, ZeroRedundancy) else settings.precision,  # type: ignore[arg-type]
             max_steps=settings.num_steps,
             max_epochs=-1,
             accumulate_grad_batches=settings.micro_batches_per_step,
@@ -222,8 +245,10 @@ class TrainingRun:
         step = int(self.trainer.global_step)
         best = self._best.best_model_path if self._best is not None else ""
         if self.settings.keep_best and best:
-            checkpoint = torch.load(best, map_location="cpu", weights_only=False)
-            self.module.load_state_dict(checkpoint["state_dict"], strict=False)
+            barrier()
+            checkpoint = read_header(Path(best))
+            tensors = CheckpointTensors(Path(best), checkpoint)
+            tensors.restore_parameters(self.strategy.trained_state(with_optimizer=False))
             if self.module.adalora is not None:
                 self.module.adalora.load_state_dict(checkpoint["adalora"])
             step = int(checkpoint["global_step"])

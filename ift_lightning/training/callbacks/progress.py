@@ -112,7 +112,7 @@ class ProgressMetrics(Callback):
         world = trainer.world_size
         metrics = {
             "train/loss": self.last_loss,
-            "train/gradient_norm": float(pl_module.gradient_norm),
+            "train/gradient_norm": pl_module.last_gradient_norm(),
             "train/learning_rate": float(trainer.optimizers[0].param_groups[0]["lr"]),
             "train/epoch": step / self.steps_per_epoch,
             "performance/tokens_per_second": (self.num_tokens - tokens) * world / elapsed,
