@@ -229,6 +229,11 @@ class ZeroRedundancy(PortableCheckpoints, DeepSpeedStrategy):
         self.setup_distributed()
 
     def setup_distributed(self) -> None:
+        if self.root_device.type == "cpu":
+            from deepspeed import ops
+
+            # It would be compiled at the first run, to no use with processes that exchange little.
+            ops.__compatible_ops__["deepspeed_shm_comm"] = False
         self.set_world_ranks()
         self._init_deepspeed_distributed()
 
