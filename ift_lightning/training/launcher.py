@@ -224,5 +224,6 @@ def _leave(folder: Path, rank: int, kind: str, message: str, code: int) -> None:
 
 def _leave_with_parent() -> None:
     """End this process when the one that started it has gone."""
-    sys.stdin.buffer.read()
+    while os.read(sys.stdin.fileno(), 1):
+        pass
     os.kill(os.getpid(), signal.SIGKILL)

@@ -126,6 +126,18 @@ class DeepSpeedState(TrainedState):
         self.wrapper = optimizer
         self.optimizer = getattr(optimizer, "optimizer", None)
         self.stage = stage
+        if self.optimizer is not None and self.optimizer.state:
+            self._link_moments()
+
+    def _link_moments(self) -> None:
+        """Tell DeepSpeed where each parameter's moments are in its flat partitions.
+
+        It does so itself behind the first step, but of the first parameter group alone: those of
+        the other groups are not there yet at that moment, and never looked for again.
+        """
+        if self.stage != 3:
+            self.wrapper._hp_optimizer_states_linked = False
+            self.wrapper._lazy_init_hp_params_optimizer_state()
 
     def parameter(self, name: str) -> torch.Tensor:
         from deepspeed import zero
@@ -171,8 +183,7 @@ class DeepSpeedState(TrainedState):
             state = self.optimizer.state[flat]
             for key in moments:
                 state[key] = torch.zeros_like(flat)
-        if self.stage != 3:
-            self.wrapper._lazy_init_hp_params_optimizer_state()
+        self._link_moments()
 
     def _keys(self) -> list[str]:
         """Return the names of what the optimizer keeps for each number: "exp_avg", …"""
