@@ -18,7 +18,9 @@ from ift_lightning.config.schema import (
     BadRows,
     DataConfig,
     DataSource,
+    LoggerConfig,
     Overflow,
+    SplitRule,
     TemplateConfig,
     TrainConfig,
     Turns,
@@ -26,11 +28,12 @@ from ift_lightning.config.schema import (
 from ift_lightning.data.preparation import DataPreparation, RecordSource
 from ift_lightning.data.record_sources import (
     DefectDrillSource,
+    DocstringDrillSource,
     DrillSource,
     FileSource,
     HubSource,
 )
-from ift_lightning.data.splits import HashSplitter
+from ift_lightning.data.splits import HashSplitter, MbppSplitter
 from ift_lightning.data.token_cache import TokenCache, TokenizedData
 from ift_lightning.data.variants import variant
 from ift_lightning.errors import UserError
@@ -49,6 +52,12 @@ from ift_lightning.templating.examples import ExampleBuilder
 from ift_lightning.templating.template import Template
 from ift_lightning.templating.weights import KeyTokens, LossWeights
 from ift_lightning.types import json_fingerprint
+
+_GENERATED: dict[DataSource, type[DrillSource]] = {
+    DataSource.drills: DrillSource,
+    DataSource.defect_drills: DefectDrillSource,
+    DataSource.docstring_drills: DocstringDrillSource,
+}
 
 EXAMPLE_FORMAT = 2
 """Counted up when the same config gives other tokens or weights, so that no cache outlives it."""
@@ -100,8 +109,11 @@ def _what_is_trained(config: TrainConfig) -> dict[str, Any]:
     values: dict[str, Any] = plain(config)
     for name in ("run_dir", "resume", "name", "logger", "measure_before"):
         values.pop(name)
-    for name in ("cache_dir", "num_workers"):
+    for name in ("evaluate", "generation", "sandbox", "metrics"):
+        values.pop(name)
+    for name in ("cache_dir", "num_workers", "max_new_tokens"):
         values["data"].pop(name)
+    values["cot_level"].pop("max_new_tokens")
     for name in ("progress_bar", "log_every_n_steps"):
         values["trainer"].pop(name)
     return values
@@ -135,8 +147,7 @@ def build_source(data: DataConfig) -> RecordSource:
         )
     wanted = {"train": data.num_train, "val": data.num_val, "test": data.num_test}
     sizes = {split: size or 0 for split, size in wanted.items()}
-    make = DrillSource if data.source is DataSource.drills else DefectDrillSource
-    return make(sizes, seed=data.drills_seed)
+    return _GENERATED[data.source](sizes, seed=data.drills_seed)
 
 
 def build_template(config: TemplateConfig) -> Template:
@@ -163,20 +174,30 @@ def build_example_builder(config: TrainConfig, tokenizer: Any) -> ExampleBuilder
     )
 
 
-def prepare_data(config: TrainConfig, tokenizer: Any, rejected_path: Path) -> TokenizedData:
-    """Return the tokenized splits of a config; see :meth:`DataPreparation.run`."""
+def build_preparation(config: TrainConfig) -> DataPreparation:
+    """Return what decides which rows there are, and in which split."""
     data = config.data
     val_fraction = 0.0 if data.val_path else data.val_fraction
     test_fraction = 0.0 if data.test_path else data.test_fraction
     splitter = HashSplitter(val_fraction, test_fraction, data.split_seed)
-    preparation = DataPreparation(
+    split_key: list[Any] = [val_fraction, test_fraction, data.split_seed]
+    split_of = splitter.split_of
+    if data.split_rule is SplitRule.mbpp:
+        split_of, split_key = MbppSplitter().split_of, ["mbpp"]
+    return DataPreparation(
         variant=variant(config.data_variant.name),
         variant_name=config.data_variant.name,
-        split_of=splitter.split_of,
-        split_key=[val_fraction, test_fraction, data.split_seed],
+        split_of=split_of,
+        split_key=split_key,
         limits={"train": data.num_train, "val": data.num_val, "test": data.num_test},
         skip_bad_rows=data.bad_rows is BadRows.skip,
     )
+
+
+def prepare_data(config: TrainConfig, tokenizer: Any, rejected_path: Path) -> TokenizedData:
+    """Return the tokenized splits of a config; see :meth:`DataPreparation.run`."""
+    data = config.data
+    preparation = build_preparation(config)
     builder_key = [
         EXAMPLE_FORMAT,
         plain(config.template),
@@ -293,11 +314,10 @@ def instantiate(settings: dict[str, Any], option: str) -> Any:
         raise UserError(f"{option}: {target} cannot be made: {error}") from error
 
 
-def build_loggers(config: TrainConfig) -> list[Logger]:
+def build_loggers(config: LoggerConfig) -> list[Logger]:
     """Return the loggers of a run."""
     return [
-        instantiate(settings, f"logger.loggers.{name}")
-        for name, settings in config.logger.loggers.items()
+        instantiate(settings, f"logger.loggers.{name}") for name, settings in config.loggers.items()
     ]
 
 

@@ -28,6 +28,7 @@ from ift_lightning.training.module import InstructionTuningModule
 from ift_lightning.training.reload_check import reload_difference
 from ift_lightning.training.run import RunSettings, TrainingRun
 from ift_lightning.training.run_record import RunRecorder, describe_environment, read_run_record
+from ift_lightning.training_evaluation import TrainingEvaluation
 from ift_lightning.types import RunRecord
 
 _SMALL_MODEL = 1_000_000_000
@@ -55,6 +56,7 @@ class FineTuning:
 
     tokenizer: Any
     data: TokenizedData
+    answers: TrainingEvaluation
 
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
@@ -85,6 +87,11 @@ class FineTuning:
             )
             self._audit_masks()
             run = self._build_run()
+            self.answers = TrainingEvaluation(
+                config, self.tokenizer, self.data.splits["test"], self.recorder
+            )
+            if config.measure_before:
+                self.answers.before(run.module.model)
             if config.measure_before and "before/test/loss" not in record.metrics:
                 run.measure_before()
                 # Data loaders draw from the generator, and training is not to depend on whether
@@ -95,6 +102,10 @@ class FineTuning:
             run.test()
             run.save(self.tokenizer, config.model.path)
             self._check_outcome(run)
+            self.answers.after(run.module.model, run.export_folder)
+            record.performance["eval_seconds"] = round(
+                record.performance.get("eval_seconds", 0.0) + self.answers.seconds, 3
+            )
             self._finish_loggers(run)
         self._say_what_next(run)
         return record.metrics.get("val/loss")
@@ -181,7 +192,7 @@ class FineTuning:
             datamodule,
             self._run_settings(num_steps, steps_per_epoch, datamodule),
             folder=self.folder,
-            loggers=assembly.build_loggers(config),
+            loggers=assembly.build_loggers(config.logger),
             recorder=self.recorder,
         )
         log_samples(run.trainer.loggers, self._samples(config.logger.num_samples, color=False))
@@ -291,6 +302,9 @@ class FineTuning:
 
     def _say_what_next(self, run: TrainingRun) -> None:
         metrics, performance = self.record.metrics, self.record.performance
+        report = self.answers.report()
+        if report:
+            print(f"\n{report}")
         if "test/loss" in metrics:
             print(f"\n{'':>22}{'before':>10}{'after':>10}")
             for name in ("test/loss", "test/perplexity", "test/token_accuracy"):

@@ -14,14 +14,18 @@ from ift_lightning.errors import NotAvailableYetError, UserError, suggest
 _ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 
 
-def check_config(config: TrainConfig) -> None:
+def check_config(config: TrainConfig, *, trains: bool = True) -> None:
     """Refuse what cannot work on any machine.
+
+    Args:
+        config: The composed config.
+        trains: Whether it is for training; a benchmark has no rows for that.
 
     Raises:
         UserError: The pair of options, the reason, and an alternative.
         NotAvailableYetError: An option that this version cannot carry out.
     """
-    _check_data(config)
+    _check_data(config, trains)
     _check_method(config)
     _check_trainer(config)
     if config.strategy.name != "single":
@@ -30,7 +34,7 @@ def check_config(config: TrainConfig) -> None:
         )
 
 
-def _check_data(config: TrainConfig) -> None:
+def _check_data(config: TrainConfig, trains: bool) -> None:
     data = config.data
     if data.source is DataSource.files and not data.path:
         raise UserError(f"data={data.name} needs a file or folder: data.path=FILE")
@@ -38,7 +42,7 @@ def _check_data(config: TrainConfig) -> None:
         value = getattr(data, name)
         if value is not None and value < (1 if name == "num_train" else 0):
             raise UserError(f"data.{name}={value} is too few rows; null takes all there are")
-    if data.name == "humaneval":
+    if data.name == "humaneval" and trains:
         raise UserError(
             "data=humaneval is a benchmark and has no rows to train on; train on other rows, such "
             "as data=code_alpaca, and score on HumanEval afterwards"

@@ -118,19 +118,26 @@ def _explain_value_error(error: OmegaConfBaseException) -> str:
     return f"'{key}': {str(error).splitlines()[0]}"
 
 
-def entry_point(name: str, schema: type[ConfigT]) -> Callable[[Callable[[ConfigT], Any]], Any]:
+def entry_point(
+    name: str,
+    schema: type[ConfigT],
+    *,
+    complete: Callable[[DictConfig], DictConfig] | None = None,
+) -> Callable[[Callable[[ConfigT], Any]], Any]:
     """Turn ``function(config)`` into ``main()`` of ``python -m ift_lightning.NAME``.
 
     Args:
         name: Root config, ``conf/NAME.yaml``.
         schema: Dataclass of the root config.
+        complete: Changes the composed config before it becomes a dataclass.
     """
     register_resolvers()
     register_schema(name, schema)
 
     def decorate(function: Callable[[ConfigT], Any]) -> Callable[[], Any]:
         def task(config: DictConfig) -> Any:
-            return function(to_dataclass(config, schema))
+            completed = complete(config) if complete is not None else config
+            return function(to_dataclass(completed, schema))
 
         # Hydra names the job after the function's module.
         task.__module__, task.__name__ = function.__module__, function.__name__

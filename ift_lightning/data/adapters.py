@@ -263,6 +263,13 @@ def _from_humaneval(values: Mapping[str, Any]) -> InstructionRecord:
     )
 
 
+def _shown_tests(tests: Any) -> str:
+    """Return MBPP's assert statements as the task shows them: only they name the function."""
+    if not isinstance(tests, list | tuple):
+        return ""
+    return "\n".join(["Your code should pass these tests:", *map(str, tests)])
+
+
 def _from_mbpp(values: Mapping[str, Any]) -> InstructionRecord:
     extras = read_extras(values)
     extras["language"] = extras["language"] or "python"
@@ -280,6 +287,7 @@ def _from_mbpp(values: Mapping[str, Any]) -> InstructionRecord:
         )
     return InstructionRecord(
         instruction=required_text(values, "text", "prompt"),
+        input=_shown_tests(values.get("test_list")),
         output=required_text(values, "code"),
         **extras,
     )

@@ -71,7 +71,7 @@ class TrainingSampler(Sampler[PlannedMicroBatch]):
         return self.planner.micro_batches(self.rank, self.first, self.num_micro_batches)
 
 
-def _own_generator() -> torch.Generator:
+def own_generator() -> torch.Generator:
     """Return a generator for a loader to seed its workers from.
 
     Without one, every pass over a loader draws from the generator that dropout uses, and a resumed
@@ -80,14 +80,15 @@ def _own_generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
-class ResumableLoader(DataLoader[Batch]):
-    """A DataLoader that knows how many micro-batches it has handed out.
+class ResumableLoader(DataLoader[Any]):
+    """A DataLoader that knows how many batches it has handed out.
 
     Lightning saves and restores loaders that have ``state_dict`` and ``load_state_dict``, so that
-    a run that is resumed goes on with the next micro-batch, in the middle of an epoch too.
+    a run that is resumed goes on with the next batch, in the middle of an epoch too. The sampler
+    has to begin at its ``first``.
     """
 
-    sampler: TrainingSampler
+    sampler: Any
 
     def __iter__(self) -> Any:
         self.position = self.sampler.first
@@ -167,7 +168,7 @@ class InstructionDataModule(L.LightningDataModule):
             sampler=TrainingSampler(self.planner(world_size), rank, self.num_steps),
             batch_size=None,
             num_workers=self.num_workers,
-            generator=_own_generator(),
+            generator=own_generator(),
         )
 
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
@@ -191,5 +192,5 @@ class InstructionDataModule(L.LightningDataModule):
             sampler=sampler,
             batch_size=None,
             num_workers=self.num_workers,
-            generator=_own_generator(),
+            generator=own_generator(),
         )

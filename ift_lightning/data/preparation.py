@@ -125,7 +125,7 @@ class DataPreparation:
                 shown.append(f"{row.location}{where}: {row.reason}")
             writer.reject(row)
 
-        candidates = self._candidates(source, reject)
+        candidates = self.records(source, reject)
         with tqdm(
             candidates, desc="tokenizing", unit=" rows", delay=2, disable=not progress_bar
         ) as bar:
@@ -147,9 +147,15 @@ class DataPreparation:
             )
         raise UserError(_bad_rows_message(shown, writer.num_rejected, num_kept, rejected_path))
 
-    def _candidates(
+    def records(
         self, source: RecordSource, reject: OnBad
     ) -> Iterator[tuple[str, RawRow, InstructionRecord]]:
+        """Yield split, raw row and record of every row within the limits, before tokenizing.
+
+        Args:
+            source: Rows.
+            reject: Takes each row that cannot be used.
+        """
         seen: dict[str, int] = {}
         for raw, original in source.records(reject):
             split = raw.split or self.split_of(original.id)

@@ -116,13 +116,29 @@ class DrillSource:
 
     def records(self, on_bad: OnBad) -> Iterator[tuple[RawRow, InstructionRecord]]:
         """Yield the records of all splits."""
-        from ift_lightning.data.drills import generate_drills
-
         for split in SPLITS:
-            records = generate_drills(split, self.sizes.get(split, 0), seed=self.seed)
-            for index, record in enumerate(records):
+            for index, record in enumerate(self._generate(split, self.sizes.get(split, 0))):
                 location = RowLocation(f"{self.name}/{split}", row=index)
                 yield RawRow(record.to_json(), location, split=split), record
+
+    def _generate(self, split: str, num_records: int) -> Iterator[InstructionRecord]:
+        from ift_lightning.data.drills import generate_drills
+
+        return generate_drills(split, num_records, seed=self.seed)
+
+
+class DocstringDrillSource(DrillSource):
+    """Generated functions to complete from their docstring."""
+
+    def __init__(self, sizes: Mapping[str, int], *, seed: int = 0) -> None:
+        super().__init__(sizes, seed=seed)
+        self.name += "/docstrings"
+        self.fingerprint = json_fingerprint(["docstrings", self.fingerprint])
+
+    def _generate(self, split: str, num_records: int) -> Iterator[InstructionRecord]:
+        from ift_lightning.data.drills import generate_docstring_tasks
+
+        return generate_docstring_tasks(split, num_records, seed=self.seed)
 
 
 class DefectDrillSource(DrillSource):

@@ -49,3 +49,26 @@ class HashSplitter:
         if draw < self.test_fraction:
             return "test"
         return "val" if draw < self.test_fraction + self.val_fraction else "train"
+
+
+class MbppSplitter:
+    """The split that MBPP's authors drew, by task id (https://arxiv.org/abs/2108.07732).
+
+    Tasks 11 to 510 are the test, 511 to 600 are for validation, 601 to 974 for training; the few
+    before are meant for prompts, and count as training rows.
+
+    Raises:
+        UserError: An id is no task's.
+    """
+
+    def split_of(self, row_id: str) -> str:
+        """Return "train", "val" or "test" for a task id."""
+        if not row_id.isdecimal() or not 1 <= int(row_id) <= 974:
+            raise UserError(
+                f"data.split_rule=mbpp goes by MBPP's task ids, 1 to 974, and a row has the id "
+                f"'{row_id}'; use data.split_rule=hash for other rows"
+            )
+        task = int(row_id)
+        if 11 <= task <= 510:
+            return "test"
+        return "val" if 511 <= task <= 600 else "train"

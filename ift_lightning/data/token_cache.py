@@ -63,7 +63,7 @@ class TokenCacheWriter:
 
     def reject(self, row: RejectedRow) -> None:
         self.num_rejected += 1
-        line = _json_line(row)
+        line = json_line(row)
         self._rejected_digest.update(line.encode())
         self._rejected.write(line)
 
@@ -91,7 +91,8 @@ class TokenCacheWriter:
         return json_fingerprint([statistics, self._rejected_digest.hexdigest()])
 
 
-def _json_line(row: RejectedRow) -> str:
+def json_line(row: RejectedRow) -> str:
+    """Return a rejected row as a line of ``rejected.jsonl``."""
     text = json.dumps(row.to_json(), ensure_ascii=False, default=str)
     try:
         text.encode()

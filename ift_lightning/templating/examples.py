@@ -9,7 +9,7 @@ from ift_lightning.errors import BadRowError, UserError
 from ift_lightning.templating.template import Template
 from ift_lightning.templating.tokenization import SegmentTokenizer, SegmentTokens
 from ift_lightning.templating.weights import LossWeights
-from ift_lightning.types import InstructionRecord, Role, TokenizedExample
+from ift_lightning.types import InstructionRecord, Role, Segment, TokenizedExample
 
 
 class ExampleBuilder:
@@ -81,12 +81,18 @@ class ExampleBuilder:
 
         They are the first ``num_prompt_tokens`` ids of the training example, before any cutting.
         """
+        tokens = self._segment_tokenizer.encode([self._prompt_segments(record)])[0]
+        return [*self._leading_ids(tokens), *(i for part in tokens for i in part.input_ids)]
+
+    def prompt_text(self, record: InstructionRecord) -> str:
+        """Return the text of :meth:`prompt_ids`, without a BOS that the tokenizer puts there."""
+        return "".join(segment.text for segment in self._prompt_segments(record))
+
+    def _prompt_segments(self, record: InstructionRecord) -> list[Segment]:
         self._check_special_tokens(record, with_answers=False)
-        segments = self.template.segments(
+        return self.template.segments(
             record, self.tokenizer, last_turn_only=self.last_turn_only, for_generation=True
         )
-        tokens = self._segment_tokenizer.encode([segments])[0]
-        return [*self._leading_ids(tokens), *(i for part in tokens for i in part.input_ids)]
 
     def _leading_ids(self, tokens: Sequence[SegmentTokens]) -> list[int]:
         """Return the BOS to put in front of a text, unless the template wrote one itself."""

@@ -142,6 +142,10 @@ class Template:
         except jinja2.TemplateError as error:
             raise UserError(f"template '{self.name}': template.{part}: {error}") from error
 
+    def end_text(self, tokenizer: TemplateTokenizer) -> str:
+        """Return the text that ends an answer; empty where the tokenizer's own template ends it."""
+        return "" if self.native else self._write("end", Exchange("", "", ""), tokenizer)
+
     def segments(
         self,
         record: InstructionRecord,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -27,6 +25,7 @@ from ift_lightning.training.callbacks.trainability import TrainabilityAudit
 from ift_lightning.training.checkpoints import CheckpointTensors, read_header
 from ift_lightning.training.memory import peak_memory_bytes, reset_peak_memory
 from ift_lightning.training.module import InstructionTuningModule
+from ift_lightning.training.notices import quiet_lightning
 from ift_lightning.training.ranks import Ranks, barrier
 from ift_lightning.training.run_record import RunRecorder
 from ift_lightning.training.strategies import (
@@ -111,7 +110,7 @@ class TrainingRun:
         self.progress = ProgressMetrics(settings.log_every_n_steps, settings.steps_per_epoch)
         self.trainability = TrainabilityAudit(settings.gradient_steps)
         self.has_validation = bool(len(getattr(datamodule, "splits", {}).get("val", ())))
-        self._quiet_lightning()
+        quiet_lightning()
         self._best: ModelCheckpoint | None = None
         ranks = settings.ranks
         accelerator = resolve_accelerator(settings.accelerator)
@@ -148,19 +147,6 @@ class TrainingRun:
             deterministic=settings.deterministic,
             default_root_dir=folder,
         )
-
-    @staticmethod
-    def _quiet_lightning() -> None:
-        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-        for text in (
-            ".*does not have many workers.*",  # batches come ready from a memory-mapped file
-            ".*no `train_dataloader` to be run.*",
-            ".*Checkpoint directory .* exists and is not empty.*",  # so it is when resuming
-            ".*in eval mode at the start of training.*",  # from_pretrained leaves it so; we set it
-            ".*is a slow conversion.*",
-            ".*isinstance\\(treespec, LeafSpec\\).*",
-        ):
-            warnings.filterwarnings("ignore", text)
 
     @property
     def last_checkpoint(self) -> Path:

@@ -16,7 +16,7 @@ CONTRACT = {
     "model": "tiny local qwen2_5_coder_0_5b qwen2_5_coder_1_5b qwen2_5_coder_7b_instruct qwen3_4b "
     "codellama_7b starcoder2_3b llama2_7b",
     "peft": "lora qlora adalora prefix ptuning prompt ia3 dora full",
-    "data": "drills standard no_comments jsonl code_alpaca dolly defects humaneval mbpp",
+    "data": "drills standard no_comments jsonl code_alpaca dolly defects humaneval mbpp docstrings",
     "data_variant": "standard no_comments reverse",
     "cot_level": "none simple normal complex",
     "template": "alpaca zh_instruction zh_sft chat chatml llama2_chat defect_judgement "
@@ -24,6 +24,7 @@ CONTRACT = {
     "precision": "fp32 bf16_mixed bf16_true fp16_mixed int8 nf4",
     "strategy": "single ddp fsdp deepspeed",
     "attention": "auto sdpa eager flash_attention_2",
+    "generation": "greedy sampling",
     "logger": "tensorboard csv wandb none",
     "experiment": "peft_compare comments_compare cot_compare cot_complexity "
     "instruction_data_compare lora_vs_full before_after_lora before_after_qlora defect_judgement "

@@ -123,7 +123,12 @@ EXAMPLES: dict[str, tuple[dict[str, Any], InstructionRecord]] = {
             "test_setup_code": "",
         },
         InstructionRecord(
-            id="601", instruction="i", output="o", language="python", tests=("assert f()",)
+            id="601",
+            instruction="i",
+            input="Your code should pass these tests:\nassert f()",
+            output="o",
+            language="python",
+            tests=("assert f()",),
         ),
     ),
 }

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ift_lightning.data.splits import HashSplitter
+from ift_lightning.data.splits import HashSplitter, MbppSplitter
 from ift_lightning.errors import UserError
 from ift_lightning.types import content_id
 
@@ -75,3 +75,13 @@ def test_impossible_shares_are_refused(shares: tuple[float, float]) -> None:
 
 def test_lone_surrogates_do_not_break_it() -> None:
     assert HashSplitter(0.1, 0.1).split_of("\ud800") in ("train", "val", "test")
+
+
+def test_mbpp_keeps_its_authors_splits() -> None:
+    found = [MbppSplitter().split_of(str(task)) for task in range(1, 975)]
+    assert (found.count("test"), found.count("val"), found.count("train")) == (500, 90, 384)
+    assert (found[9], found[10], found[509], found[510]) == ("train", "test", "test", "val")
+    assert (found[599], found[600]) == ("val", "train")
+    for wrong in ("0", "975", "abc", "1a"):
+        with pytest.raises(UserError, match=r"data\.split_rule=hash"):
+            MbppSplitter().split_of(wrong)

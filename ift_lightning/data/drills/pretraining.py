@@ -31,9 +31,11 @@ from ift_lightning.data.drills.wording import (
 DEFAULT_STEP_WEIGHTS = (30.0, 30.0, 25.0, 10.0, 5.0)
 
 
-# How often each form of text is drawn; see the functions of these names.
+# How often each form of text is drawn; see the functions of these names. Descriptions are followed
+# by code no more often than by the next description: a base model is not one that answers.
 _FORM_SHARES = {
-    "docstring": 25, "described": 40, "listed": 12, "revised": 13, "chinese": 5, "bare": 5,
+    "docstring": 27, "described": 27, "catalogue": 20, "listed": 8, "revised": 10, "chinese": 4,
+    "bare": 4,
 }  # fmt: skip
 _NAME_LABELS = ("name", "function", "func", "def", "symbol", "entry", "routine", "call", "id")
 _PARAMETER_LABELS = ("parameter", "argument", "arg", "input", "takes", "param", "given", "of")
@@ -188,10 +190,20 @@ _FORMS: dict[str, Callable[[_Subject, random.Random], str]] = {
 }  # fmt: skip
 
 
+def _catalogue(rng: random.Random, num_steps_weights: Sequence[float]) -> str:
+    """Return descriptions of several functions and no code, as in notes and reference pages."""
+    write = rng.choice((_fields, _prose))
+    joiner = rng.choice(("\n", "\n\n", "\n\n", "\n---\n", "\n\n\n"))
+    subjects = [_sample_subject(rng, num_steps_weights) for _ in range(rng.randint(2, 4))]
+    return joiner.join(write(subject, rng) for subject in subjects)
+
+
 def _text(rng: random.Random, num_steps_weights: Sequence[float]) -> str:
     form = rng.choices(list(_FORM_SHARES), list(_FORM_SHARES.values()))[0]
     if form == "listed":
         return _listed(rng)
+    if form == "catalogue":
+        return _catalogue(rng, num_steps_weights)
     return _FORMS[form](_sample_subject(rng, num_steps_weights), rng)
 
 
@@ -201,7 +213,7 @@ def generate_pretraining_texts(
     max_steps: int = MAX_STEPS,
     step_weights: Sequence[float] = DEFAULT_STEP_WEIGHTS,
 ) -> Iterator[str]:
-    """Yield texts, each about one function of the train split.
+    """Yield texts, each about one function, or a few, of the train split.
 
     Args:
         num_texts: number of texts.

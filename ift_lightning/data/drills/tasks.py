@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,10 +73,15 @@ class _Texts:
     example: Any = None  # the argument that the reasoning works through; None for the drill's own
 
 
-def sample_drill(rng: random.Random, split: str, loop_share: float = 0.15) -> Drill:
+def sample_drill(
+    rng: random.Random,
+    split: str,
+    loop_share: float = 0.15,
+    step_weights: Sequence[float] = STEP_WEIGHTS,
+) -> Drill:
     """Draw a composition of ``split`` that makes a good task, with its names, code and tests."""
     while True:
-        steps = sample_composition(rng, split, STEP_WEIGHTS)
+        steps = sample_composition(rng, split, step_weights)
         tests = make_tests(steps, rng)
         if tests is not None:
             break

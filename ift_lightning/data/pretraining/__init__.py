@@ -1,0 +1,1 @@
+"""What the bundled base model is made of: a tokenizer and blocks of text."""

@@ -1,0 +1,163 @@
+"""Generated answers at both ends of a training run: of the base model, and of the tuned one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ift_lightning import assembly
+from ift_lightning.config.schema import TrainConfig
+from ift_lightning.data.split_files import TokenizedSplit
+from ift_lightning.errors import UserError
+from ift_lightning.evaluating import (
+    Evaluator,
+    build_decoding,
+    load_rows,
+    named,
+    program_runner,
+    refuse_vllm_in_training,
+    save_evaluation,
+    transformers_engine,
+    wants_generation,
+)
+from ift_lightning.evaluation.display import exclusions, sample_answers, score_table
+from ift_lightning.evaluation.scoring import Evaluation
+from ift_lightning.trained_models import full_weights_key, weights_key
+from ift_lightning.training.run_record import RunRecorder
+
+BEFORE_FILE = "predictions_before.jsonl"
+
+
+class TrainingEvaluation:
+    """Generates and scores answers to a run's test rows, before and after tuning.
+
+    Args:
+        config: The run's config.
+        tokenizer: The run's tokenizer.
+        test_split: The test rows that training kept.
+        recorder: The run's record.
+    """
+
+    def __init__(
+        self, config: TrainConfig, tokenizer: Any, test_split: TokenizedSplit, recorder: RunRecorder
+    ) -> None:
+        self.config = config
+        self.tokenizer = tokenizer
+        self.test_split = test_split
+        self.recorder = recorder
+        self.folder = Path(config.run_dir)
+        self.results: dict[str, Evaluation] = {}
+        self._excluded: dict[str, str] | None = None
+        is_single = config.strategy.name == "single"
+        if config.evaluate and not is_single:
+            raise UserError(
+                f"evaluate=true generates in one process, and strategy={config.strategy.name} uses "
+                "several; train with evaluate=false, then run python -m ift_lightning.evaluate "
+                "run=FOLDER"
+            )
+        self.enabled = is_single and wants_generation(config, test_split)
+        if self.enabled:
+            refuse_vllm_in_training(config)
+
+    def before(self, model: Any) -> None:
+        """Measure the base model as ``before/test/…``; its answers are made once for all runs."""
+        if self.enabled:
+            key = weights_key(self.config, None)
+            self._measure(model, key, "before/test", use_adapter=False, what="before tuning")
+
+    def after(self, model: Any, export_folder: Path) -> None:
+        """Measure the tuned model as ``test/…``."""
+        if self.enabled:
+            is_adapter = (export_folder / "adapter_config.json").is_file()
+            key = (
+                weights_key(self.config, export_folder)
+                if is_adapter
+                else full_weights_key(self.config, export_folder)
+            )
+            self._measure(model, key, "test", use_adapter=True, what="after tuning")
+
+    def _measure(
+        self, model: Any, key: dict[str, Any], prefix: str, *, use_adapter: bool, what: str
+    ) -> None:
+        config, record = self.config, self.recorder.record
+        started = time.perf_counter()
+        engine = transformers_engine(
+            config, model, self.tokenizer, use_adapter=use_adapter, what=what
+        )
+        decoding = build_decoding(config, self.tokenizer, engine.model)
+        rows = load_rows(
+            config,
+            self.tokenizer,
+            self.folder / "rejected.jsonl",
+            only=self.test_split,
+            decoding=decoding,
+            max_positions=engine.model.max_positions,
+        )
+        with program_runner(config, rows.items, required=bool(config.evaluate)) as sandbox:
+            if sandbox is not None:
+                record.environment["sandbox_level"] = str(sandbox.level)
+            evaluator = Evaluator(
+                config,
+                self.tokenizer,
+                rows,
+                decoding,
+                sandbox.run if sandbox is not None else None,
+                excluded=self._excluded,
+            )
+            self._excluded = evaluator.excluded
+            with _on_device(model, "cuda" if assembly.runs_on_gpu(config) else "cpu"):
+                completions, cost = evaluator.generate(engine, key)
+            evaluation = evaluator.score(completions)
+        self.results[prefix] = evaluation
+        record.metrics |= named(evaluation.metrics, prefix)
+        cost["seconds"] = round(time.perf_counter() - started, 3)
+        record.performance.setdefault("generation", {})[prefix] = cost
+        audit = record.audit.setdefault("evaluation", {"details": {}, "decoding": decoding.key()})
+        audit["excluded"] = evaluation.excluded
+        audit["details"][prefix] = evaluation.details
+        name = "predictions.jsonl" if prefix == "test" else BEFORE_FILE
+        save_evaluation(self.folder, evaluation, name)
+        self.recorder.write()
+
+    @property
+    def seconds(self) -> float:
+        """Time that generating, running and scoring have taken."""
+        parts = self.recorder.record.performance.get("generation", {})
+        return float(sum(part["seconds"] for part in parts.values()))
+
+    def report(self) -> str:
+        """Return sample answers and scores for a terminal; empty where there are none."""
+        after, before = self.results.get("test"), self.results.get("before/test")
+        if after is None:
+            return ""
+        metrics = self.recorder.record.metrics
+        earlier = None
+        if before is not None:
+            earlier = {
+                name.removeprefix("before/"): value
+                for name, value in metrics.items()
+                if name.startswith("before/")
+            }
+        shown = [
+            sample_answers(after.predictions, before.predictions if before else None),
+            exclusions(after.excluded),
+            score_table(metrics, earlier),
+        ]
+        return "\n".join(part for part in shown if part)
+
+
+@contextmanager
+def _on_device(model: Any, device: str) -> Iterator[None]:
+    """Move a model for the block; the trainer leaves it on the CPU."""
+    before = next(iter(model.parameters())).device
+    if getattr(model, "is_quantized", False) or before.type == device:
+        yield
+        return
+    model.to(device)
+    try:
+        yield
+    finally:
+        model.to(before)
