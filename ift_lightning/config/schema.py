@@ -19,6 +19,7 @@ from omegaconf import MISSING
 from ift_lightning.config.generation_schema import GenerationConfig
 from ift_lightning.config.metrics_schema import MetricsConfig
 from ift_lightning.config.sandbox_schema import SandboxConfig
+from ift_lightning.config.strategy_schema import StrategyConfig
 
 
 class BadRows(Enum):
@@ -254,7 +255,7 @@ class TrainerConfig:
     log_every_n_steps: int = 10
     eval_batch_size: int = 32
     accelerator: str = "auto"
-    devices: int = 1
+    devices: int = "${strategy.devices}"  # type: ignore[assignment]  # per machine
     num_nodes: int = 1
     num_threads: int | None = None  # CPU threads; None: torch's own choice
     deterministic: bool = False
@@ -286,13 +287,6 @@ class LoggerConfig:
     name: str = MISSING
     loggers: dict[str, Any] = field(default_factory=dict)
     num_samples: int = 4  # rendered examples with their mask, shown before training
-
-
-@dataclass
-class StrategyConfig:
-    """How a model is spread over processes."""
-
-    name: str = MISSING
 
 
 @dataclass

@@ -84,9 +84,7 @@ def launch(
         return pickle.loads(result.read_bytes()) if result.is_file() else None
 
 
-def _start(
-    module: str, rank: Ranks, folder: Path, log_folder: Path
-) -> subprocess.Popen[bytes]:
+def _start(module: str, rank: Ranks, folder: Path, log_folder: Path) -> subprocess.Popen[bytes]:
     environment = {**os.environ, **rank.environment(), _FOLDER: str(folder)}
     cores = os.cpu_count() or 1
     # Ranks that each took all cores would stand in each other's way.

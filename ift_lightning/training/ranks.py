@@ -149,3 +149,12 @@ def barrier() -> None:
 
     if dist.is_initialized() and dist.get_world_size() > 1:
         dist.barrier()
+
+
+def from_main_rank(value: str) -> str:
+    """Return rank 0's value; all ranks take part."""
+    import torch.distributed as dist
+
+    values = [value]
+    dist.broadcast_object_list(values)
+    return values[0]

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from ift_lightning.errors import UserError
 from ift_lightning.modeling.adapters import peft_type, save_adapter
+from ift_lightning.modeling.loss import SupervisedHead
 from ift_lightning.training.callbacks.checkpointing import SaveLast
 from ift_lightning.training.callbacks.progress import (
     AdaLoraSteps,
@@ -21,6 +23,7 @@ from ift_lightning.training.callbacks.progress import (
     ValidateAtEnd,
 )
 from ift_lightning.training.callbacks.recording import RunRecordCallback
+from ift_lightning.training.callbacks.stopping import StopRequests
 from ift_lightning.training.callbacks.trainability import TrainabilityAudit
 from ift_lightning.training.checkpoints import CheckpointTensors, read_header
 from ift_lightning.training.memory import peak_memory_bytes, reset_peak_memory
@@ -35,6 +38,7 @@ from ift_lightning.training.strategies import (
     build_strategy,
     resolve_accelerator,
 )
+from ift_lightning.training.trained_state import TrainedState
 
 
 @dataclass
@@ -90,6 +94,7 @@ class TrainingRun:
         folder: The run's folder.
         loggers: Where curves go.
         recorder: The run's record.
+        requests: Signals that ask to stop; None for a run that listens for itself.
     """
 
     def __init__(
@@ -101,7 +106,9 @@ class TrainingRun:
         folder: Path,
         loggers: list[Any],
         recorder: RunRecorder,
+        requests: StopRequests | None = None,
     ) -> None:
+        self.requests = requests or StopRequests()
         self.module = module
         self.datamodule = datamodule
         self.settings = settings
@@ -187,6 +194,7 @@ class TrainingRun:
             self.last_checkpoint,
             settings.save_every_n_steps,
             settings.val_every_n_steps if self.has_validation else None,
+            self.requests,
         )
         # Lightning moves checkpoint callbacks to the end, and keeps their order.
         return [*callbacks, *settings.extra_callbacks, self._save_last]
@@ -214,13 +222,14 @@ class TrainingRun:
                 "of the run to go on with: hydra.run.dir=FOLDER"
             )
         self.module.train()
-        self.trainer.fit(
-            self.module,
-            datamodule=self.datamodule,
-            ckpt_path=str(self.last_checkpoint) if resume else None,
-            weights_only=False,  # our own file: it holds random states beside tensors
-        )
-        self._save_last.save(self.trainer)
+        with self.requests:
+            self.trainer.fit(
+                self.module,
+                datamodule=self.datamodule,
+                ckpt_path=str(self.last_checkpoint) if resume else None,
+                weights_only=False,  # our own file: it holds random states beside tensors
+            )
+            self._save_last.save(self.trainer)
         peaks = self.recorder.record.performance.setdefault("peak_memory_bytes", {})
         peaks["train"] = self.progress.peak_train_memory
         self.recorder.record.audit["trainability"] = self.trainability.result
@@ -257,6 +266,39 @@ class TrainingRun:
         """Where the trained weights go: ``adapter``, or ``model`` where all were trained."""
         return self.folder / ("adapter" if peft_type(self.module.model) else "model")
 
+    @property
+    def is_sharded(self) -> bool:
+        """Whether each process has only a part of the model."""
+        return self.strategy.writes_shards
+
+    def gather(self) -> dict[str, torch.Tensor] | None:
+        """Return the trained tensors, whole and in main memory, on rank 0; None on the others.
+
+        All ranks take part.
+        """
+        state = self.strategy.trained_state(with_optimizer=False)
+        gathered: dict[str, torch.Tensor] = {}
+        for name in state.names:
+            tensor = state.parameter(name)
+            if self.settings.ranks.is_main:
+                gathered[name] = tensor
+        return gathered if self.settings.ranks.is_main else None
+
+    def replace_model(self, model: Any, trained: dict[str, torch.Tensor]) -> None:
+        """Put a whole model, made anew, in the place of one that was spread over processes.
+
+        Args:
+            model: Base model with an untrained adapter.
+            trained: What :meth:`gather` returned.
+        """
+        state = TrainedState(model)
+        for name in state.names:
+            state.set_parameter(name, trained[name])
+        self.module.model = model
+        self.module.head = SupervisedHead(
+            model, max_logits_elements=self.module.head.max_logits_elements
+        )
+
     def save(self, tokenizer: Any, base_path: str) -> None:
-        """Save the adapter, or the whole model where all weights were trained."""
+        """Save the adapter, or the whole model where all weights were trained; on rank 0."""
         save_adapter(self.module.model, tokenizer, self.export_folder, base_path=base_path)

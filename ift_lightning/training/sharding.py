@@ -40,7 +40,9 @@ def decoder_layers(model: nn.Module) -> list[nn.Module]:
         UserError: The model has none.
     """
     named = {
-        name for module in model.modules() for name in getattr(module, "_no_split_modules", ()) or ()
+        name
+        for module in model.modules()
+        for name in getattr(module, "_no_split_modules", ()) or ()
     }
     layers = [module for module in model.modules() if type(module).__name__ in named]
     if layers:

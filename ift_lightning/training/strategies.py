@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.fabric.plugins.environments import ClusterEnvironment
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.pytorch.plugins.precision import DeepSpeedPrecision
 from lightning.pytorch.strategies import (
     DDPStrategy,
@@ -23,6 +23,7 @@ from lightning.pytorch.strategies import (
     SingleDeviceStrategy,
     Strategy,
 )
+from torch.distributed.fsdp import FSDPModule
 
 from ift_lightning.training.checkpoints import (
     CheckpointTensors,
@@ -175,6 +176,15 @@ class ShardedDataParallel(PortableCheckpoints, ModelParallelStrategy):
     def __init__(self, sharding: ShardingOptions, **keywords: Any) -> None:
         super().__init__(**keywords)
         self.sharding = sharding
+
+    def trained_state(self, *, with_optimizer: bool) -> TrainedState:
+        assert self.lightning_module is not None
+        for module in self.lightning_module.modules():
+            if isinstance(module, FSDPModule):
+                # Behind an evaluation, the outermost unit is still gathered: its parameters are
+                # not those that the optimizer has.
+                module.reshard()
+        return super().trained_state(with_optimizer=with_optimizer)
 
     def model_to_device(self) -> None:
         assert self.model is not None
