@@ -28,6 +28,7 @@ from ift_lightning.modeling.loading import load_base_model, weights_fingerprint
 from ift_lightning.modeling.optimization import build_optimizer, build_scheduler
 from ift_lightning.training.callbacks.recording import log_hyperparameters, log_samples
 from ift_lightning.training.callbacks.stopping import StopRequests, requeue, was_requeued
+from ift_lightning.training.failure_reports import remove_reports
 from ift_lightning.training.module import InstructionTuningModule
 from ift_lightning.training.ranks import (
     Ranks,
@@ -83,6 +84,9 @@ def train_rank(
             )
             if not shares_folder:
                 config.run_dir = from_main_rank(config.run_dir)
+            if ranks.is_main:
+                remove_reports(Path(config.run_dir) / "ranks")
+            barrier()
         try:
             return FineTuning(config, ranks, overrides, requests).run()
         except StoppedBySignal as stopped:

@@ -17,7 +17,8 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 
 from ift_lightning.config.schema import TrainConfig
-from ift_lightning.errors import UserError
+from ift_lightning.errors import RankError, UserError
+from ift_lightning.training.failure_reports import raise_common_cause
 from ift_lightning.training.launcher import free_port, launch
 from ift_lightning.training.ranks import (
     Ranks,
@@ -26,9 +27,10 @@ from ift_lightning.training.ranks import (
     ranks_of_environment,
     slurm_port,
 )
+from ift_lightning.training.run_record import mark_failed
 
 MODULE = "ift_lightning.rank"
-_LOGS = "ranks"  # folder of the run's folder: output of all ranks but the first
+LOGS = "ranks"  # folder of the run's folder: output of all ranks but the first
 
 
 @dataclass
@@ -62,13 +64,21 @@ def run_training(config: TrainConfig) -> float | None:
     if started is not None and not _starts_own_devices(started, config, environ):
         expect_world_size(started, trainer.devices, trainer.num_nodes)
         # A launcher of Hydra's has settled the folder; torchrun and srun have every rank ask Hydra.
-        return train_rank(config, started, overrides, shares_folder=_is_submitted(environ))
+        try:
+            return train_rank(config, started, overrides, shares_folder=_is_submitted(environ))
+        except Exception as error:
+            raise_common_cause(Path(config.run_dir) / LOGS, started, error)
     if trainer.devices == trainer.num_nodes == 1:
         return train_rank(config, Ranks(main_port=free_port()), overrides)
     ranks = local_ranks(trainer.devices, trainer.num_nodes, environ)
-    log_folder = Path(config.run_dir) / _LOGS
+    log_folder = Path(config.run_dir) / LOGS
     task = RankTask(config, overrides, shares_folder=trainer.num_nodes == 1)
-    result = launch(task, module=MODULE, ranks=ranks, log_folder=log_folder)
+    try:
+        result = launch(task, module=MODULE, ranks=ranks, log_folder=log_folder)
+    except (UserError, RankError) as error:
+        # The rank that writes may have been ended before it could say why.
+        mark_failed(Path(config.run_dir), str(error))
+        raise
     return float(result) if result is not None else None
 
 

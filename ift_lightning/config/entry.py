@@ -22,7 +22,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ift_lightning.errors import UserError, suggest
+from ift_lightning.config.sweep_errors import explain_lost_job, naming_the_point
+from ift_lightning.errors import RankError, UserError, suggest
 
 ConfigT = TypeVar("ConfigT")
 PACKAGE_DIR = Path(__file__).resolve().parents[1]
@@ -137,7 +138,8 @@ def entry_point(
     def decorate(function: Callable[[ConfigT], Any]) -> Callable[[], Any]:
         def task(config: DictConfig) -> Any:
             completed = complete(config) if complete is not None else config
-            return function(to_dataclass(completed, schema))
+            with naming_the_point():
+                return function(to_dataclass(completed, schema))
 
         # Hydra names the job after the function's module.
         task.__module__, task.__name__ = function.__module__, function.__name__
@@ -152,7 +154,7 @@ def entry_point(
             sys.argv[1:] = allow_new_keys(sys.argv[1:], schema)
             try:
                 return wrapped()
-            except UserError as error:
+            except (UserError, RankError) as error:
                 return _fail(str(error), wanted_traceback)
             except (HydraException, OmegaConfBaseException) as error:
                 return _fail(explain_composition_error(error, schema), wanted_traceback)
@@ -162,6 +164,11 @@ def entry_point(
                     raise
                 reason = error.strerror or type(error).__name__
                 return _fail(f"{error.filename}: {reason}", wanted_traceback)
+            except Exception as error:
+                lost = explain_lost_job(error)
+                if lost is None:
+                    raise
+                return _fail(lost, wanted_traceback)
             except KeyboardInterrupt:
                 print("interrupted", file=sys.stderr)
                 sys.exit(130)

@@ -338,6 +338,7 @@ class ExportConfig:
     """The whole of ``python -m ift_lightning.export``."""
 
     run: str = MISSING  # folder of a finished run
+    checkpoint: str | None = None  # best or last: a checkpoint's weights, not the finished run's
     merge: bool = False  # weights of base and adapter in one, instead of the adapter alone
     output: str | None = None  # folder to write; None: export/ or merged/ in the run's folder
     run_dir: str = "${hydra:runtime.output_dir}"

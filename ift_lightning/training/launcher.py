@@ -8,7 +8,6 @@ imports ``torch``.
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import signal
@@ -26,6 +25,13 @@ from types import FrameType
 from typing import IO, Any
 
 from ift_lightning.errors import RankError, StoppedBySignal, UserError
+from ift_lightning.training.failure_reports import (
+    FailureReport,
+    first_cause,
+    read_reports,
+    report_of,
+    write_report,
+)
 from ift_lightning.training.ranks import Ranks
 
 _POLL_SECONDS = 0.1
@@ -33,8 +39,6 @@ _GRACE_SECONDS = 5.0
 """How long ranks may take to end by themselves once one has failed."""
 
 _FORWARDED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-# What a rank says whose only trouble is that another one has gone.
-_ECHOES = ("gloo", "nccl", "closed by peer", "connection reset", "tcpstore", "distbackenderror")
 _FOLDER = "IFT_LIGHTNING_RANK_FOLDER"
 
 
@@ -71,7 +75,7 @@ def launch(
             pickle.dump(task, stream)
         processes: dict[int, subprocess.Popen[bytes]] = {}
         try:
-            with _forwarded_signals(processes):
+            with _forwarded_signals(processes) as forwarded:
                 for rank in ranks:
                     processes[rank.rank] = _start(module, rank, folder, log_folder)
                 killed = _wait(processes)
@@ -79,7 +83,7 @@ def launch(
             _kill(processes.values())
         codes = {rank: process.returncode for rank, process in processes.items()}
         if any(codes.values()):
-            raise _failure(folder, codes, killed, log_folder)
+            raise _failure(folder, codes, killed, log_folder, forwarded)
         result = folder / "result.pickle"
         return pickle.loads(result.read_bytes()) if result.is_file() else None
 
@@ -110,21 +114,23 @@ def _start(module: str, rank: Ranks, folder: Path, log_folder: Path) -> subproce
 
 
 @contextmanager
-def _forwarded_signals(processes: dict[int, subprocess.Popen[bytes]]) -> Iterator[None]:
-    """Pass signals on to all ranks while the block runs."""
+def _forwarded_signals(processes: dict[int, subprocess.Popen[bytes]]) -> Iterator[list[int]]:
+    """Pass signals on to all ranks while the block runs; the list says which have been."""
+    forwarded: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield forwarded
         return
 
     def forward(number: int, _: FrameType | None) -> None:
         sent = signal.SIGTERM if number == signal.SIGINT else number
+        forwarded.append(sent)
         for process in processes.values():
             if process.poll() is None:
                 process.send_signal(sent)
 
     before = {number: signal.signal(number, forward) for number in (*_FORWARDED, signal.SIGINT)}
     try:
-        yield
+        yield forwarded
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -154,39 +160,36 @@ def _kill(processes: Any) -> None:
 
 
 def _failure(
-    folder: Path, codes: dict[int, int], ended: set[int], log_folder: Path
+    folder: Path, codes: dict[int, int], ended: set[int], log_folder: Path, forwarded: list[int]
 ) -> BaseException:
-    """Return the exception that says which rank failed first, and how."""
-    reports = [json.loads(path.read_text()) for path in folder.glob("error-*.json")]
-    reports.sort(key=lambda report: report["time"])
-    stopped = [report for report in reports if report["kind"] == "stopped"]
+    """Return the exception that says which rank failed first, and how.
+
+    Args:
+        folder: Holds what ranks said of themselves.
+        codes: Exit codes by rank.
+        ended: Ranks that were killed here, after another one had failed.
+        log_folder: Named in messages.
+        forwarded: Signals that were passed on.
+    """
+    reports = read_reports(folder)
+    stopped = [report for report in reports if report.kind == "stopped"]
     if stopped and len(stopped) == len(reports):
-        return StoppedBySignal(int(stopped[0]["message"]))
-    own = [report for report in reports if not _is_echo(report) and report["kind"] != "stopped"]
-    dead = [
-        rank
-        for rank, code in codes.items()
-        if code < 0 and rank not in ended and not any(item["rank"] == rank for item in reports)
-    ]
-    if own:
-        first = own[0]
-        if first["kind"] == "user":
-            return UserError(first["message"])
-        return RankError(f"rank {first['rank']} failed:\n{first['message']}")
+        return StoppedBySignal(int(stopped[0].message))
+    cause = first_cause(reports)
+    if cause is not None:
+        return cause.exception()
+    reported = {report.rank for report in reports} | ended
+    dead = [rank for rank, code in codes.items() if code < 0 and rank not in reported]
+    if dead and -codes[dead[0]] in forwarded:
+        return StoppedBySignal(-codes[dead[0]])  # before it could listen: there is nothing to save
     if dead:
-        rank = dead[0]
-        name = signal.Signals(-codes[rank]).name
+        name = signal.Signals(-codes[dead[0]]).name
         hint = " (the kernel kills what takes too much memory)" if name == "SIGKILL" else ""
-        return RankError(f"rank {rank} was killed by {name}{hint}; the other ranks were ended")
+        return RankError(f"rank {dead[0]} was killed by {name}{hint}; the other ranks were ended")
     if reports:
-        return RankError(f"rank {reports[0]['rank']} failed:\n{reports[0]['message']}")
+        return reports[0].exception()
     failed = {rank: code for rank, code in codes.items() if code}
     return RankError(f"ranks ended with {failed} and said nothing; see {log_folder}")
-
-
-def _is_echo(report: dict[str, Any]) -> bool:
-    text = report["message"].lower()
-    return report["kind"] == "error" and any(word in text.splitlines()[-1] for word in _ECHOES)
 
 
 def rank_main(function: Callable[[Any], Any]) -> None:
@@ -199,21 +202,18 @@ def rank_main(function: Callable[[Any], Any]) -> None:
             task = pickle.load(stream)
         result = function(task)
     except StoppedBySignal as error:
-        _leave(folder, rank, "stopped", str(error.signal_number), int(error.code or 1))
-    except UserError as error:
-        _leave(folder, rank, "user", str(error), 1)
-    except BaseException:
-        print(traceback.format_exc(), file=sys.stderr)
-        _leave(folder, rank, "error", traceback.format_exc().strip(), 1)
+        report = FailureReport(rank, "stopped", str(error.signal_number), time.time())
+        _leave(folder, report, 128 + error.signal_number)
+    except BaseException as error:
+        if not isinstance(error, UserError):
+            traceback.print_exc()
+        _leave(folder, report_of(rank, error), 1)
     if rank == 0:
         (folder / "result.pickle").write_bytes(pickle.dumps(result))
 
 
-def _leave(folder: Path, rank: int, kind: str, message: str, code: int) -> None:
-    report = {"rank": rank, "kind": kind, "message": message, "time": time.time()}
-    temporary = folder / f".error-{rank}.part"
-    temporary.write_text(json.dumps(report))
-    temporary.replace(folder / f"error-{rank}.json")
+def _leave(folder: Path, report: FailureReport, code: int) -> None:
+    write_report(folder, report)
     sys.stdout.flush()
     sys.stderr.flush()
     # At once: the end of the interpreter waits for connections that nobody answers any more.
