@@ -131,6 +131,7 @@ def prepare(
     ranks: Ranks | None = None,
     strategy: str | None = None,
     seed: int = 5,
+    dropout: float = 0.2,
     callbacks: tuple[Callback, ...] = (),
     **options: Any,
 ) -> TrainingRun:
@@ -141,7 +142,7 @@ def prepare(
         method=method,
         ranks=ranks,
         strategy=STRATEGIES[strategy] if strategy else StrategySettings(),
-        dropout=0.2,
+        dropout=dropout,
         num_steps=NUM_STEPS,
         save_every_n_steps=SAVE_EVERY,
         val_every_n_steps=3,
@@ -232,6 +233,7 @@ def train_on_ranks(
     count: int = 0,
     seed: int = 5,
     sent: int = signal.SIGKILL,
+    dropout: float = 0.2,
 ) -> None:
     """Train on this rank, going on where a checkpoint is."""
     callbacks: tuple[Callback, ...] = ()
@@ -247,5 +249,6 @@ def train_on_ranks(
         strategy=strategy,
         seed=seed + ranks.rank,
         callbacks=callbacks,
+        dropout=dropout,
     )
     run.fit(resume=run.last_checkpoint.is_file())

@@ -39,7 +39,7 @@ SHAPES = {
 
 def main() -> None:
     name, folder = sys.argv[1], Path(sys.argv[2])
-    bundled = Path(ift_lightning.__file__).parent / "assets" / "tiny_code_model"
+    bundled = Path(ift_lightning.__file__).parent / "assets" / "tiny"
     tokenizer = AutoTokenizer.from_pretrained(bundled)
     torch.manual_seed(0)
     config = Qwen2Config(

@@ -1,4 +1,4 @@
-"""A callback that makes every optimizer step take a while, so that a job can be met in its middle."""
+"""A callback that makes every step take a while, so that a job can be met in its middle."""
 
 from __future__ import annotations
 

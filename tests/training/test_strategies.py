@@ -34,15 +34,15 @@ CASES: dict[str, tuple[list[str], dict[str, Any]]] = {
         for family in ("qwen2", "qwen3", "starcoder2", "gpt2", "gpt_bigcode")
     },
 }
-LABELS = [f"{name}-{strategy}" for name, (strategies, _) in CASES.items() for strategy in strategies]
+LABELS = [
+    f"{name}-{strategy}" for name, (strategies, _) in CASES.items() for strategy in strategies
+]
 
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("alone")
-    return {
-        name: train_alone(folder / name, **options) for name, (_, options) in CASES.items()
-    }
+    return {name: train_alone(folder / name, **options) for name, (_, options) in CASES.items()}
 
 
 @pytest.fixture(scope="module")
