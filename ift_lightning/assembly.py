@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import importlib.util
 import json
+import math
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from ift_lightning.config.schema import (
     TrainConfig,
     Turns,
 )
+from ift_lightning.data.batching import StepPlanner
 from ift_lightning.data.preparation import DataPreparation, RecordSource
 from ift_lightning.data.record_sources import (
     DefectDrillSource,
@@ -53,7 +55,7 @@ from ift_lightning.templating.template import Template
 from ift_lightning.templating.weights import KeyTokens, LossWeights
 from ift_lightning.training.sharding import ShardingOptions
 from ift_lightning.training.strategies import StrategySettings
-from ift_lightning.types import json_fingerprint
+from ift_lightning.types import NO_REASONING, json_fingerprint
 
 _GENERATED: dict[DataSource, type[DrillSource]] = {
     DataSource.drills: DrillSource,
@@ -110,7 +112,6 @@ def resume_fingerprint(config: TrainConfig) -> str:
     values.pop("strategy")
     for name in (
         "max_steps",
-        "max_epochs",
         "val_every_n_steps",
         "save_every_n_steps",
         "micro_batch_size",
@@ -121,6 +122,9 @@ def resume_fingerprint(config: TrainConfig) -> str:
         "num_threads",
     ):
         values["trainer"].pop(name)
+    # With a budget of target tokens they decide which rows the last step has.
+    if config.budget.name != "target_tokens":
+        values["trainer"].pop("max_epochs")
     return json_fingerprint(values)
 
 
@@ -174,20 +178,22 @@ def build_template(config: TemplateConfig) -> Template:
     return Template(**{f.name: getattr(config, f.name) for f in dataclasses.fields(config)})
 
 
-def build_example_builder(config: TrainConfig, tokenizer: Any) -> ExampleBuilder:
-    """Return what makes token ids of records."""
+def build_example_builder(
+    config: TrainConfig, tokenizer: Any, level: str | None = None
+) -> ExampleBuilder:
+    """Return what makes token ids of records, at ``level`` where it is not the config's own."""
     data, loss = config.data, config.loss
     weights = LossWeights(
         plain(loss.role_weights), [KeyTokens(**plain(rule)) for rule in loss.key_tokens]
     )
-    level = config.cot_level.name
+    level = level or config.cot_level.name
     return ExampleBuilder(
         build_template(config.template),
         tokenizer,
         weights=weights,
         max_seq_length=data.max_seq_length,
         cut_prompt=data.overflow is Overflow.cut_prompt,
-        reasoning_level=None if level == "none" else level,
+        reasoning_level=None if level == NO_REASONING else level,
         last_turn_only=data.train_on is Turns.last,
         allow_special_tokens=data.allow_special_tokens,
     )
@@ -203,20 +209,30 @@ def build_preparation(config: TrainConfig) -> DataPreparation:
     split_of = splitter.split_of
     if data.split_rule is SplitRule.mbpp:
         split_of, split_key = MbppSplitter().split_of, ["mbpp"]
+    chosen = variant(config.data_variant.name)
     return DataPreparation(
-        variant=variant(config.data_variant.name),
-        variant_name=config.data_variant.name,
+        variant=chosen,
+        variant_name=chosen.key,
+        variant_counts=chosen.counts,
         split_of=split_of,
         split_key=split_key,
         limits={"train": data.num_train, "val": data.num_val, "test": data.num_test},
         skip_bad_rows=data.bad_rows is BadRows.skip,
+        required_levels=data.require_levels,
     )
 
 
 def prepare_data(config: TrainConfig, tokenizer: Any, rejected_path: Path) -> TokenizedData:
     """Return the tokenized splits of a config; see :meth:`DataPreparation.run`."""
     data = config.data
-    preparation = build_preparation(config)
+    builder = build_example_builder(config, tokenizer)
+    level_builders = {
+        level: builder
+        if level == config.cot_level.name
+        else build_example_builder(config, tokenizer, level)
+        for level in data.require_levels
+    }
+    preparation = dataclasses.replace(build_preparation(config), level_builders=level_builders)
     builder_key = [
         EXAMPLE_FORMAT,
         plain(config.template),
@@ -231,12 +247,47 @@ def prepare_data(config: TrainConfig, tokenizer: Any, rejected_path: Path) -> To
     ]
     return preparation.run(
         build_source(data),
-        build_example_builder(config, tokenizer),
+        builder,
         builder_key,
         TokenCache(Path(data.cache_dir).expanduser() / "tokens"),
         rejected_path,
         progress_bar=config.trainer.progress_bar,
     )
+
+
+def max_target_tokens(config: TrainConfig, data: TokenizedData) -> int | None:
+    """Return the run's budget of target tokens; None where steps or epochs say how long it is."""
+    budget = config.budget
+    if budget.name != "target_tokens":
+        return None
+    if budget.max_target_tokens is not None:
+        return budget.max_target_tokens
+    # The rows are the same at every level, and so is this number in every arm of the sweep.
+    fewest = min(data.num_target_tokens_by_level.values(), default=0)
+    return math.floor(config.trainer.max_epochs * fewest)
+
+
+def build_planner(config: TrainConfig, data: TokenizedData) -> StepPlanner:
+    """Return the plan of all optimizer steps of a run in one process."""
+    train = data.splits["train"]
+    return StepPlanner(
+        train.lengths,
+        train.weights,
+        global_batch_size=config.trainer.global_batch_size,
+        micro_batch_size=config.trainer.micro_batch_size,
+        seed=config.seed,
+        shuffle_window=config.data.shuffle_window,
+        num_targets=train.num_targets,
+        max_target_tokens=max_target_tokens(config, data),
+    )
+
+
+def number_of_steps(config: TrainConfig, planner: StepPlanner) -> int:
+    """Return how many optimizer steps a run takes."""
+    if planner.num_planned_steps is not None:
+        return planner.num_planned_steps
+    trainer = config.trainer
+    return trainer.max_steps or math.ceil(trainer.max_epochs * planner.steps_per_epoch)
 
 
 def build_tokenizer(config: TrainConfig, *, need_weights: bool = True) -> Any:
@@ -382,6 +433,7 @@ def flat_hyperparameters(config: TrainConfig) -> dict[str, Any]:
         "scheduler": config.scheduler.name,
         "max_epochs": config.trainer.max_epochs,
         "max_steps": config.trainer.max_steps or 0,
+        "budget": config.budget.name,
         "global_batch_size": config.trainer.global_batch_size,
         "max_seq_length": config.data.max_seq_length,
         "peft_config": json.dumps(plain(config.peft.config), sort_keys=True),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 import tempfile
@@ -228,6 +227,7 @@ class FineTuning:
         self.record.data = {
             "name": config.data.name,
             "variant": config.data_variant.name,
+            "variant_counts": data.variant_counts,
             "cot_level": config.cot_level.name,
             "template": config.template.name,
             "fingerprint": train.fingerprint,
@@ -239,6 +239,9 @@ class FineTuning:
             "num_truncated": sum(item.num_truncated for item in statistics.values()),
             "num_tokens": train.num_tokens,
             "num_target_tokens": train.num_target_tokens,
+            "num_target_tokens_by_role": train.num_target_tokens_by_role,
+            "num_target_tokens_by_level": data.num_target_tokens_by_level,
+            "require_levels": list(config.data.require_levels),
             "max_seq_length": config.data.max_seq_length,
             "from_cache": data.from_cache,
         }
@@ -266,8 +269,16 @@ class FineTuning:
         """Load the model, attach the adapter, and set up trainer and loggers."""
         config = self.config
         trainer = config.trainer
-        steps_per_epoch = math.ceil(len(self.data.splits["train"]) / trainer.global_batch_size)
-        num_steps = trainer.max_steps or math.ceil(trainer.max_epochs * steps_per_epoch)
+        planner = assembly.build_planner(config, self.data)
+        steps_per_epoch = planner.steps_per_epoch
+        num_steps = assembly.number_of_steps(config, planner)
+        max_target_tokens = assembly.max_target_tokens(config, self.data)
+        self.record.data["budget"] = {
+            "name": config.budget.name,
+            "max_target_tokens": max_target_tokens,
+            "num_steps": num_steps,
+            "num_target_tokens": planner.num_target_tokens(num_steps),
+        }
         datamodule = InstructionDataModule(
             self.data.splits,
             pad_token_id=self.tokenizer.pad_token_id,
@@ -278,6 +289,7 @@ class FineTuning:
             seed=config.seed,
             shuffle_window=config.data.shuffle_window,
             num_workers=config.data.num_workers,
+            max_target_tokens=max_target_tokens,
         )
         run = TrainingRun(
             self._build_module(num_steps),

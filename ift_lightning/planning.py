@@ -8,7 +8,6 @@ estimates, and say so.
 from __future__ import annotations
 
 import json
-import math
 import time
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from transformers import AutoModelForCausalLM
 from ift_lightning import assembly
 from ift_lightning.config.checks import check_hardware
 from ift_lightning.config.schema import PlanConfig, TrainConfig
-from ift_lightning.data.batching import StepPlanner
 from ift_lightning.data.mask_audit import audit_masks
 from ift_lightning.data.token_cache import TokenizedData
 from ift_lightning.modeling.adapters import attach_adapter, count_parameters
@@ -96,16 +94,9 @@ def build_meta_model(config: TrainConfig, tokenizer: Any, num_steps: int) -> Any
 
 def _plan_work(config: TrainConfig, data: TokenizedData) -> dict[str, Any]:
     """Return steps, tokens and the largest micro-batch of the run, following its real plan."""
-    train, trainer = data.splits["train"], config.trainer
-    planner = StepPlanner(
-        train.lengths,
-        train.weights,
-        global_batch_size=trainer.global_batch_size,
-        micro_batch_size=trainer.micro_batch_size,
-        seed=config.seed,
-        shuffle_window=config.data.shuffle_window,
-    )
-    num_steps = trainer.max_steps or math.ceil(trainer.max_epochs * planner.steps_per_epoch)
+    train = data.splits["train"]
+    planner = assembly.build_planner(config, data)
+    num_steps = assembly.number_of_steps(config, planner)
     # One pass stands for the others: rows are the same, only their order differs.
     counted = min(num_steps, planner.steps_per_epoch)
     tokens = padded = largest = 0
@@ -117,14 +108,13 @@ def _plan_work(config: TrainConfig, data: TokenizedData) -> dict[str, Any]:
             padded += size
             tokens += int(lengths.sum())
     scale = num_steps / counted
-    share = train.statistics.num_target_tokens / train.statistics.num_tokens
     return {
         "num_steps": num_steps,
         "steps_per_epoch": planner.steps_per_epoch,
         "micro_batches_per_step": planner.micro_batches_per_step,
         "num_tokens": round(tokens * scale),
         "num_tokens_with_padding": round(padded * scale),
-        "num_target_tokens": round(tokens * scale * share),
+        "num_target_tokens": planner.num_target_tokens(num_steps),
         "largest_micro_batch_tokens": largest,
     }
 

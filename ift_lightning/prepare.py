@@ -1,13 +1,27 @@
-"""``python -m ift_lightning.prepare``: data tools.
+"""Data tools: ``python -m ift_lightning.prepare task=NAME input=PATH output=PATH [options]``."""
 
-Not there yet: it says so and exits with status 1.
-"""
+from __future__ import annotations
 
-from ift_lightning.config.unavailable import refuse_command
+import sys
+
+from ift_lightning.config.entry import entry_point, register_schema
+from ift_lightning.config.hub_access import go_offline_without_hub
+from ift_lightning.config.prepare_schema import PrepareConfig, register_tasks, task_option
+from ift_lightning.config.schema import TrainConfig
+
+register_schema("train", TrainConfig)
+register_tasks()
+
+
+@entry_point("prepare", PrepareConfig)
+def main(config: PrepareConfig) -> None:
+    """Run one data tool."""
+    go_offline_without_hub()
+    from ift_lightning.preparing import prepare
+
+    prepare(config)
+
 
 if __name__ == "__main__":
-    refuse_command(
-        "prepare",
-        "data tools",
-        "Rows are read as they are; see data.form and data.fields.",
-    )
+    sys.argv[1:] = [task_option(word) for word in sys.argv[1:]]
+    main()

@@ -1,13 +1,21 @@
-"""``python -m ift_lightning.report``: tables, plots and statistics of runs.
+"""Compare runs: ``python -m ift_lightning.report sweep=FOLDER``.
 
-Not there yet: it says so and exits with status 1.
+Or ``runs=[FOLDER,…]``, or ``before=FOLDER after=FOLDER``.
 """
 
-from ift_lightning.config.unavailable import refuse_command
+from __future__ import annotations
+
+from ift_lightning.config.entry import entry_point
+from ift_lightning.config.report_schema import ReportConfig
+
+
+@entry_point("report", ReportConfig)
+def main(config: ReportConfig) -> None:
+    """Write tables, figures and statistics of finished runs."""
+    from ift_lightning.comparing import report
+
+    report(config)
+
 
 if __name__ == "__main__":
-    refuse_command(
-        "report",
-        "tables, plots and statistics of runs",
-        "Every run's numbers are in its run.json.",
-    )
+    main()

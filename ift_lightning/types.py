@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 REASONING_LEVELS = ("simple", "normal", "complex")
 """Levels of a written chain of thought, from the shortest to the longest."""
 
+NO_REASONING = "none"
+"""Stands beside the levels where an arm of a comparison has no reasoning."""
+
 SPLITS = ("train", "val", "test")
 
 
@@ -160,6 +163,8 @@ class TokenizedExample:
     num_prompt_tokens: int  # length of the generation prompt: the ids before the last answer
     end_is_supervised: bool  # whether the last assistant turn's end token has a weight above 0
     num_cut_tokens: int = 0  # prompt tokens cut from the left to fit `max_seq_length`
+    # Role -> target tokens of its segments; empty where a builder does not tell roles apart.
+    target_tokens_by_role: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     @property
     def num_target_tokens(self) -> int:

@@ -306,3 +306,10 @@ def test_sweep_on_the_command_line(tmp_path: Path, model_folder: Callable[[str],
     ]
     assert {record["status"] for record in records} == {"completed"}
     assert len({record["data"]["ids_fingerprint"]["train"] for record in records}) == 1
+
+
+def test_weights_that_are_no_numbers_fail_the_run(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no numbers: training has diverged"):
+        run("optimizer.lr=1e30", "trainer.gradient_clip_norm=null", "scheduler=constant")
+    (path,) = tmp_path.rglob("run.json")
+    assert json.loads(path.read_text())["status"] == "failed"

@@ -88,6 +88,10 @@ def _refuse_unknown_keys(config: DictConfig, schema: type, prefix: str) -> None:
             continue
         node = config._get_node(name)
         if isinstance(node, DictConfig) and not node._is_none():
+            # A group's option may have a dataclass of its own, derived from the declared one.
+            chosen = OmegaConf.get_type(node)
+            if isinstance(chosen, type) and issubclass(chosen, nested):
+                nested = chosen
             _refuse_unknown_keys(node, nested, f"{prefix}{name}.")
 
 
@@ -199,7 +203,8 @@ def explain_composition_error(error: BaseException, schema: type) -> str:
         return f"'{word}' is no config group. {suggest(word, _groups())}"
     key = re.search(r"full_key: (\S+)", text)
     if key and re.search(r"Key '.*' (is )?not in ", text):
-        return _explain_misspelt_path(key.group(1), schema)
+        chosen = re.search(r"object_type=(\w+)", text)
+        return _explain_misspelt_path(key.group(1), schema, chosen.group(1) if chosen else "")
     if key:
         reason = next(text for text in texts if "full_key:" in text).strip().splitlines()[0]
         return f"'{key.group(1)}': {reason}"
@@ -213,10 +218,17 @@ def _chain(error: BaseException) -> list[BaseException]:
     return links
 
 
-def _explain_misspelt_path(full_key: str, schema: type) -> str:
-    """Walk down ``full_key`` to the part that does not exist, and name the fields beside it."""
+def _explain_misspelt_path(full_key: str, schema: type, chosen: str = "") -> str:
+    """Walk down ``full_key`` to the part that does not exist, and name the fields beside it.
+
+    Args:
+        full_key: Dotted key.
+        schema: Dataclass of the root.
+        chosen: Name of the dataclass that refused the key, which may derive from the declared one.
+    """
     node: Any = schema
     for part in full_key.split("."):
+        node = next((kind for kind in node.__subclasses__() if kind.__name__ == chosen), node)
         hints = typing.get_type_hints(node)
         if part not in hints:
             return _explain_unknown_key(full_key, node, part)

@@ -16,6 +16,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from ift_lightning.config.budget_schema import BudgetConfig
 from ift_lightning.config.generation_schema import GenerationConfig
 from ift_lightning.config.metrics_schema import MetricsConfig
 from ift_lightning.config.sandbox_schema import SandboxConfig
@@ -186,6 +187,7 @@ class DataConfig:
     allow_special_tokens: bool = False  # in rows, such as "</s>" in HTML; they are read as tokens
     shuffle_window: int = 1  # steps whose rows are sorted by length together; 1: fully random
     num_workers: int = 0
+    require_levels: list[str] = field(default_factory=list)  # keep rows with all of these levels
     cache_dir: str = "${oc.env:IFT_LIGHTNING_CACHE,${oc.env:HOME,.}/.cache/ift_lightning}"
 
 
@@ -324,6 +326,7 @@ class TrainConfig:
     optimizer: OptimizerConfig = MISSING
     scheduler: SchedulerConfig = MISSING
     trainer: TrainerConfig = MISSING
+    budget: BudgetConfig = MISSING
     callbacks: CallbacksConfig = MISSING
     logger: LoggerConfig = MISSING
     strategy: StrategyConfig = MISSING

@@ -47,9 +47,12 @@ class StepPlanner:
         shuffle_window: Steps whose rows are sorted by length together before they are cut into
             steps; 1 draws every step at random. Larger windows pad less and mix less. The rows of
             a last step that is not full are always drawn at random.
+        num_targets: Target tokens of each row, int [rows]; needed to count them.
+        max_target_tokens: Budget of the run. The plan ends with the last row, in the order of
+            training, that fits into it, so two plans with one budget differ by less than a row.
 
     Raises:
-        UserError: There are no rows, or a size is not positive.
+        UserError: There are no rows, a size is not positive, or the budget is below one row.
     """
 
     def __init__(
@@ -62,6 +65,8 @@ class StepPlanner:
         world_size: int = 1,
         seed: int = 0,
         shuffle_window: int = 1,
+        num_targets: npt.NDArray[np.int64] | None = None,
+        max_target_tokens: int | None = None,
     ) -> None:
         if len(lengths) == 0:
             raise UserError("there is no row to train on")
@@ -84,7 +89,42 @@ class StepPlanner:
         self.world_size = world_size
         self.seed = seed
         self.shuffle_window = shuffle_window
+        self.num_targets = num_targets
         self._order_of_epoch: tuple[int, npt.NDArray[np.int64]] | None = None
+        self._num_planned_rows: int | None = None
+        if max_target_tokens is not None:
+            self._num_planned_rows = self._rows_within(max_target_tokens)
+
+    def _rows_within(self, max_target_tokens: int) -> int:
+        """Return how many rows, repeated epoch after epoch, a budget of target tokens holds."""
+        assert self.num_targets is not None
+        num_epochs, left = divmod(max_target_tokens, int(self.num_targets.sum()))
+        sums = np.cumsum(self.num_targets[self._order(num_epochs)])
+        num_rows = num_epochs * len(self.lengths) + int(np.searchsorted(sums, left, side="right"))
+        if num_rows == 0:
+            raise UserError(
+                f"budget.max_target_tokens={max_target_tokens} is below the {int(sums[0])} target "
+                "tokens of the first training row"
+            )
+        return num_rows
+
+    @property
+    def num_planned_steps(self) -> int | None:
+        """Optimizer steps that the budget of target tokens allows; None without a budget."""
+        if self._num_planned_rows is None:
+            return None
+        num_epochs, rest = divmod(self._num_planned_rows, len(self.lengths))
+        return num_epochs * self.steps_per_epoch + math.ceil(rest / self.global_batch_size)
+
+    def num_target_tokens(self, num_steps: int) -> int:
+        """Return the target tokens of the first ``num_steps`` optimizer steps, over all ranks."""
+        assert self.num_targets is not None
+        # The last step may be cut short by the budget, also where it ends an epoch.
+        num_epochs = max(num_steps - 1, 0) // self.steps_per_epoch
+        total = num_epochs * int(self.num_targets.sum())
+        for step in range(num_epochs * self.steps_per_epoch, num_steps):
+            total += int(self.num_targets[self.rows_of_step(step)].sum())
+        return total
 
     @property
     def micro_batches_per_step(self) -> int:
@@ -100,7 +140,11 @@ class StepPlanner:
         epoch, position = divmod(step, self.steps_per_epoch)
         order = self._order(epoch)
         start = position * self.global_batch_size
-        return order[start : start + self.global_batch_size]
+        stop = start + self.global_batch_size
+        if self._num_planned_rows is not None:
+            stop = min(stop, self._num_planned_rows - epoch * len(self.lengths))
+        assert stop > start, "the plan has ended"
+        return order[start:stop]
 
     def _order(self, epoch: int) -> npt.NDArray[np.int64]:
         if self._order_of_epoch is None or self._order_of_epoch[0] != epoch:

@@ -132,6 +132,7 @@ class InstructionDataModule(L.LightningDataModule):
         seed: int = 0,
         shuffle_window: int = 1,
         num_workers: int = 0,
+        max_target_tokens: int | None = None,
     ) -> None:
         super().__init__()
         self.splits = splits
@@ -143,6 +144,7 @@ class InstructionDataModule(L.LightningDataModule):
         self.seed = seed
         self.shuffle_window = shuffle_window
         self.num_workers = num_workers
+        self.max_target_tokens = max_target_tokens
 
     def planner(self, world_size: int = 1) -> StepPlanner:
         """Return the plan of all optimizer steps."""
@@ -155,6 +157,8 @@ class InstructionDataModule(L.LightningDataModule):
             world_size=world_size,
             seed=self.seed,
             shuffle_window=self.shuffle_window,
+            num_targets=train.num_targets if self.max_target_tokens is not None else None,
+            max_target_tokens=self.max_target_tokens,
         )
 
     def _rank_and_world_size(self) -> tuple[int, int]:

@@ -58,6 +58,28 @@ def audit_masks(
     return result
 
 
+def sample_pieces(example: TokenizedExample, tokenizer: Any) -> list[tuple[str, bool]]:
+    """Return an example's text as stretches, each with whether it is supervised.
+
+    Args:
+        example: Token ids and loss weights.
+        tokenizer: Decodes them.
+    """
+    pieces = []
+    start = 0
+    ids, weights = example.input_ids, example.loss_weights
+    before = ""
+    while start < len(ids):
+        supervised = weights[start] > 0
+        stop = start
+        while stop < len(ids) and (weights[stop] > 0) == supervised:
+            stop += 1
+        text = tokenizer.decode(ids[:stop], clean_up_tokenization_spaces=False)
+        pieces.append((text[len(before) :], supervised))
+        before, start = text, stop
+    return pieces
+
+
 def render_sample(example: TokenizedExample, tokenizer: Any, *, color: bool) -> str:
     """Return an example's text with its supervised spans marked.
 
@@ -66,19 +88,10 @@ def render_sample(example: TokenizedExample, tokenizer: Any, *, color: bool) -> 
         tokenizer: Decodes them.
         color: Mark with terminal colours; otherwise with ⟦ and ⟧.
     """
-    pieces = []
-    start = 0
-    ids, weights = example.input_ids, example.loss_weights
-    while start < len(ids):
-        supervised = weights[start] > 0
-        stop = start
-        while stop < len(ids) and (weights[stop] > 0) == supervised:
-            stop += 1
-        before = tokenizer.decode(ids[:start], clean_up_tokenization_spaces=False)
-        text = tokenizer.decode(ids[:stop], clean_up_tokenization_spaces=False)[len(before) :]
+    marked = []
+    for text, supervised in sample_pieces(example, tokenizer):
         if color:
-            pieces.append(f"{SUPERVISED if supervised else MASKED}{text}{RESET}")
+            marked.append(f"{SUPERVISED if supervised else MASKED}{text}{RESET}")
         else:
-            pieces.append(f"⟦{text}⟧" if supervised else text)
-        start = stop
-    return "".join(pieces)
+            marked.append(f"⟦{text}⟧" if supervised else text)
+    return "".join(marked)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -15,6 +15,7 @@ from ift_lightning.data.json_stream import OnBad
 from ift_lightning.data.token_cache import TokenCache, TokenCacheWriter, TokenizedData
 from ift_lightning.errors import BadRowError, UserError
 from ift_lightning.types import (
+    NO_REASONING,
     InstructionRecord,
     RawRow,
     RejectedRow,
@@ -54,7 +55,12 @@ class DataPreparation:
         split_key: Identifies ``split_of`` in the cache's key.
         limits: At most so many rows of a split, in the order of reading. A row that is rejected
             later still counts, so that arms of a comparison look at the same rows.
+        variant_counts: What ``variant`` did, by kind, as far as it has gone; kept with the tokens.
         skip_bad_rows: Go on without bad rows. Otherwise any bad row stops the run.
+        required_levels: Levels of reasoning that a comparison is about, "none" among them. A row
+            without the reasoning of each is left out, which stops nothing.
+        level_builders: Builder of each of these levels. A row that one of them refuses is a bad
+            row at every level, so that all arms of the comparison have the same rows.
     """
 
     variant: Callable[[InstructionRecord], InstructionRecord]
@@ -62,7 +68,10 @@ class DataPreparation:
     split_of: Callable[[str], str]
     split_key: Any
     limits: Mapping[str, int | None] = field(default_factory=dict)
+    variant_counts: Mapping[str, int] = field(default_factory=dict)
     skip_bad_rows: bool = False
+    required_levels: Sequence[str] = ()
+    level_builders: Mapping[str, Builder] = field(default_factory=dict)
 
     def run(
         self,
@@ -94,6 +103,7 @@ class DataPreparation:
                 self.split_key,
                 dict(self.limits),
                 self.skip_bad_rows,
+                list(self.required_levels),
                 builder_key,
             ]
         )
@@ -125,7 +135,14 @@ class DataPreparation:
                 shown.append(f"{row.location}{where}: {row.reason}")
             writer.reject(row)
 
-        candidates = self.records(source, reject)
+        num_filtered = 0
+
+        def leave_out(row: RejectedRow) -> None:
+            nonlocal num_filtered
+            num_filtered += 1
+            writer.reject(row)
+
+        candidates = self.records(source, reject, leave_out)
         with tqdm(
             candidates, desc="tokenizing", unit=" rows", delay=2, disable=not progress_bar
         ) as bar:
@@ -133,31 +150,51 @@ class DataPreparation:
             rows = iter(bar)
             while block := list(islice(rows, _BLOCK)):
                 self._tokenize(block, builder, writer, reject)
+        writer.variant_counts = dict(self.variant_counts)
         num_kept = sum(writer.num_rows.values())
-        if num_kept and (self.skip_bad_rows or not writer.num_rejected):
+        num_bad = writer.num_rejected - num_filtered
+        if num_kept and (self.skip_bad_rows or not num_bad):
             return
         _copy(writer.flushed_rejected(), rejected_path)
+        if num_filtered and not num_bad:
+            raise UserError(
+                f"none of {_count(num_filtered)} has the reasoning that data.require_levels="
+                f"[{','.join(self.required_levels)}] asks for; see {rejected_path}. Write it with "
+                "python -m ift_lightning.prepare task=generate_cot"
+            )
         if not writer.num_rejected:
             raise UserError("there are no rows: look at data.num_train, num_val and num_test")
         if self.skip_bad_rows:
             raise UserError(
-                f"no row is left to train on: {_count(writer.num_rejected)} cannot be used:\n  "
+                f"no row is left to train on: {_count(num_bad)} cannot be used:\n  "
                 + "\n  ".join(shown)
                 + f"\nAll of them are in {rejected_path}"
             )
-        raise UserError(_bad_rows_message(shown, writer.num_rejected, num_kept, rejected_path))
+        raise UserError(_bad_rows_message(shown, num_bad, num_kept, rejected_path))
 
     def records(
-        self, source: RecordSource, reject: OnBad
+        self, source: RecordSource, reject: OnBad, leave_out: OnBad | None = None
     ) -> Iterator[tuple[str, RawRow, InstructionRecord]]:
         """Yield split, raw row and record of every row within the limits, before tokenizing.
 
         Args:
             source: Rows.
             reject: Takes each row that cannot be used.
+            leave_out: Takes each row without the levels compared; None hands it to ``reject``.
         """
+        leave_out = leave_out or reject
         seen: dict[str, int] = {}
         for raw, original in source.records(reject):
+            missing = [
+                level
+                for level in self.required_levels
+                if level != NO_REASONING and not original.reasoning.get(level, "").strip()
+            ]
+            if missing:
+                leave_out(
+                    RejectedRow(raw.location, _missing(missing), "reasoning", dict(raw.values))
+                )
+                continue
             split = raw.split or self.split_of(original.id)
             seen[split] = seen.get(split, 0) + 1
             limit = self.limits.get(split)
@@ -168,19 +205,55 @@ class DataPreparation:
             except BadRowError as error:
                 reject(RejectedRow(raw.location, str(error), error.field, dict(raw.values)))
 
-    @staticmethod
     def _tokenize(
+        self,
         block: list[tuple[str, RawRow, InstructionRecord]],
         builder: Builder,
         writer: TokenCacheWriter,
         reject: OnBad,
     ) -> None:
-        examples = builder.build([record for _, _, record in block])
-        for (split, raw, record), example in zip(block, examples, strict=True):
-            if isinstance(example, BadRowError):
-                reject(RejectedRow(raw.location, str(example), example.field, dict(raw.values)))
-            else:
-                writer.add(split, record, example)
+        records = [record for _, _, record in block]
+        examples = builder.build(records)
+        by_level = {
+            level: examples if each is builder else each.build(records)
+            for level, each in self.level_builders.items()
+        }
+        for index, ((split, raw, record), example) in enumerate(zip(block, examples, strict=True)):
+            others = {level: built[index] for level, built in by_level.items()}
+            problem = _first_problem(example, others)
+            if problem is not None:
+                reject(RejectedRow(raw.location, str(problem), problem.field, dict(raw.values)))
+                continue
+            assert isinstance(example, TokenizedExample)
+            writer.add(split, record, example)
+            if split == "train":
+                counts = writer.num_target_tokens_by_level
+                for level, other in others.items():
+                    assert isinstance(other, TokenizedExample)
+                    counts[level] = counts.get(level, 0) + other.num_target_tokens
+
+
+def _missing(levels: Sequence[str]) -> str:
+    return (
+        f"no reasoning at {' and '.join(repr(level) for level in levels)}; data.require_levels "
+        "keeps only rows that have every level compared"
+    )
+
+
+def _first_problem(
+    example: TokenizedExample | BadRowError, others: Mapping[str, TokenizedExample | BadRowError]
+) -> BadRowError | None:
+    """Return why a row cannot be used: at its own level, or at one that it is compared with."""
+    if isinstance(example, BadRowError):
+        return example
+    for level, other in others.items():
+        if isinstance(other, BadRowError):
+            return BadRowError(
+                f"the row cannot be used at cot_level={level}, which this run is compared with "
+                f"(data.require_levels): {other}",
+                field=other.field,
+            )
+    return None
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -65,7 +65,7 @@ def read_extras(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return what every form may carry besides its text, as arguments of the record."""
     return {
         "id": _own_id(values),
-        "reasoning": _reasoning(values.get("reasoning")),
+        "reasoning": _reasoning(values.get("reasoning")) or _think_steps(values),
         "language": read_text(values.get("language"), "language").strip().lower(),
         "category": read_text(values.get("category"), "category"),
         "subtype": read_text(values.get("subtype"), "subtype"),
@@ -95,6 +95,13 @@ def _reasoning(value: Any) -> dict[str, str]:
                 f"reasoning.{level}", f"is no level. {suggest(level, REASONING_LEVELS)}"
             )
     texts = {level: read_text(text, f"reasoning.{level}") for level, text in value.items()}
+    return {level: text for level, text in texts.items() if text}
+
+
+def _think_steps(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return reasoning that stands in a field for each level, such as ``normal_think_step``."""
+    names = {level: f"{level}_think_step" for level in REASONING_LEVELS}
+    texts = {level: read_text(values.get(name), name) for level, name in names.items()}
     return {level: text for level, text in texts.items() if text}
 
 

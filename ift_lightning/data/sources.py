@@ -12,6 +12,7 @@ import difflib
 import gzip
 import hashlib
 import io
+import json
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -52,8 +53,8 @@ def find_data_files(path: Path) -> list[Path]:
     """Return the data files that ``path`` names.
 
     Args:
-        path: A file, or a folder that is searched with its subfolders; what is hidden or has
-            another suffix than ``SUFFIXES`` is passed over there.
+        path: A file, or a folder that is searched with its subfolders; what is hidden, has
+            another suffix than ``SUFFIXES``, or is a data tool's report is passed over there.
 
     Returns:
         The files in the order of their paths.
@@ -71,7 +72,9 @@ def find_data_files(path: Path) -> list[Path]:
         for file in path.rglob("*")
         if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)
     )
-    files = [file for file in inside if file.name.lower().endswith(SUFFIXES)]
+    files = [
+        file for file in inside if file.name.lower().endswith(SUFFIXES) and not _is_account(file)
+    ]
     if not files:
         names = ", ".join(file.name for file in inside[:5]) or "nothing"
         raise UserError(
@@ -79,6 +82,20 @@ def find_data_files(path: Path) -> list[Path]:
             f"Put one there, or name another folder; valid endings: {', '.join(SUFFIXES)}"
         )
     return files
+
+
+def _is_account(file: Path) -> bool:
+    """Return whether a file is the report of a data tool, or the rows that it left out."""
+    name = file.name
+    if name.endswith("rejected.jsonl"):
+        file = file.with_name(name.removesuffix("rejected.jsonl") + "report.json")
+    elif not name.endswith("report.json"):
+        return False
+    try:
+        report = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(report, dict) and {"task", "num_rows"} <= report.keys()
 
 
 def read_rows(files: Sequence[Path], on_bad: OnBad) -> Iterator[RawRow]:

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ class SplitStatistics:
     num_truncated: int = 0  # rows whose prompt was cut
     num_ends_supervised: int = 0
     longest: int = 0  # tokens
+    # Role -> target tokens; they add up to num_target_tokens.
+    num_target_tokens_by_role: dict[str, int] = field(default_factory=dict)
     fingerprint: str = ""  # of the records, ids and texts, in order
     ids_fingerprint: str = ""  # of the row ids alone, whatever their order
 
@@ -58,9 +60,10 @@ class TokenizedSplit:
         with pa.memory_map(str(path)) as file:
             blocks = pa.ipc.open_stream(file).read_all().to_batches()
         self._blocks = blocks
-        # Two numbers a row are all that planning keeps in memory.
+        # Three numbers a row are all that planning keeps in memory.
         self.lengths: npt.NDArray[np.int64] = _column(blocks, "length", np.int64)
         self.weights: npt.NDArray[np.float64] = _column(blocks, "weight", np.float64)
+        self.num_targets: npt.NDArray[np.int64] = _column(blocks, "num_targets", np.int64)
         self._ends = np.cumsum([block.num_rows for block in blocks], dtype=np.int64)
         self._tokens = [
             (_values(block, "input_ids"), _values(block, "loss_weights"), _offsets(block))
@@ -147,6 +150,7 @@ class SplitWriter:
                 ("num_cut_tokens", pa.int32()),
                 ("length", pa.int32()),
                 ("weight", pa.float64()),
+                ("num_targets", pa.int32()),
                 ("input_ids", pa.list_(pa.int32())),
                 ("loss_weights", pa.list_(pa.float32())),
             ]
@@ -162,6 +166,7 @@ class SplitWriter:
     def add(self, record: InstructionRecord, example: TokenizedExample) -> None:
         """Append an example, and what it was made of to the fingerprint."""
         length, num_cut = len(example.input_ids), example.num_cut_tokens
+        num_targets = example.num_target_tokens
         assert len(example.loss_weights) == length
         self._rows.append(
             (
@@ -171,6 +176,7 @@ class SplitWriter:
                 num_cut,
                 length,
                 float(sum(example.loss_weights)),
+                num_targets,
             )
         )
         self._input_ids += example.input_ids
@@ -178,7 +184,10 @@ class SplitWriter:
         counts = self.statistics
         counts.num_rows += 1
         counts.num_tokens += length
-        counts.num_target_tokens += example.num_target_tokens
+        counts.num_target_tokens += num_targets
+        for role, count in example.target_tokens_by_role.items():
+            by_role = counts.num_target_tokens_by_role
+            by_role[role] = by_role.get(role, 0) + count
         counts.num_truncated += num_cut > 0
         counts.num_ends_supervised += example.end_is_supervised
         counts.longest = max(counts.longest, length)

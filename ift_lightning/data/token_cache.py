@@ -15,7 +15,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -28,7 +28,7 @@ from ift_lightning.types import (
     json_fingerprint,
 )
 
-CACHE_FORMAT = 2
+CACHE_FORMAT = 3
 _NUM_TRIES = 100
 _PAUSE = 0.05  # seconds between them
 
@@ -41,6 +41,10 @@ class TokenizedData:
     num_rejected: int
     rejected_path: Path  # JSONL of RejectedRow.to_json(), in the order of reading
     from_cache: bool = False
+    # Level of reasoning -> target tokens that the training rows would have at it, for every level
+    # that DataPreparation was asked to look at.
+    num_target_tokens_by_level: dict[str, int] = field(default_factory=dict)
+    variant_counts: dict[str, int] = field(default_factory=dict)  # what the variant did, by kind
 
 
 class TokenCacheWriter:
@@ -49,6 +53,8 @@ class TokenCacheWriter:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.num_rejected = 0
+        self.num_target_tokens_by_level: dict[str, int] = {}
+        self.variant_counts: dict[str, int] = {}
         self._splits = {name: SplitWriter(folder / f"{name}.arrow") for name in SPLITS}
         self._rejected_path = folder / "rejected.jsonl"
         self._rejected: IO[str] = self._rejected_path.open("w", encoding="utf-8")
@@ -84,6 +90,8 @@ class TokenCacheWriter:
         meta = {
             "format": CACHE_FORMAT,
             "num_rejected": self.num_rejected,
+            "num_target_tokens_by_level": self.num_target_tokens_by_level,
+            "variant_counts": self.variant_counts,
             "splits": statistics,
             "num_bytes": {file.name: file.stat().st_size for file in self.folder.iterdir()},
         }
@@ -128,10 +136,19 @@ class TokenCache:
                 for name, statistics in meta["splits"].items()
             }
             num_rejected = int(meta["num_rejected"])
+            by_level = dict(meta["num_target_tokens_by_level"])
+            variant_counts = dict(meta["variant_counts"])
         # Whatever is wrong with an entry, making it again mends it.
         except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException):
             return None
-        return TokenizedData(splits, num_rejected, folder / "rejected.jsonl", from_cache=True)
+        return TokenizedData(
+            splits,
+            num_rejected,
+            folder / "rejected.jsonl",
+            from_cache=True,
+            num_target_tokens_by_level=by_level,
+            variant_counts=variant_counts,
+        )
 
     def make(
         self, key: str, fill: Callable[[TokenCacheWriter], None], *, by_content: bool = False

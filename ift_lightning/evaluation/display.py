@@ -10,8 +10,6 @@ from ift_lightning.evaluation.predictions import Prediction
 MAIN_METRICS = (
     "pass@1",
     "pass@10",
-    "accuracy",
-    "macro_f1",
     "execution_success",
     "accuracy",
     "accuracy_macro",

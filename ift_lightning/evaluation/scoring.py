@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ift_lightning.errors import UserError
-from ift_lightning.evaluation.extraction import Extracted, extract_answer
+from ift_lightning.evaluation.extraction import Extracted, extract_answer, strip_reasoning
 from ift_lightning.evaluation.generation import Completion, FinishReason
 from ift_lightning.evaluation.items import EvaluationItem
 from ift_lightning.evaluation.predictions import Prediction
@@ -15,9 +15,11 @@ from ift_lightning.evaluation.sandbox import Outcome, Program, Verdict
 from ift_lightning.metrics import (
     MetricResult,
     codebleu_language,
+    execution_success,
+    extraction_failures,
     judgement_accuracy,
     parse_judgement,
-    pass_at_k,
+    pass_at_ks,
 )
 
 RunPrograms = Callable[[Sequence[Program]], Iterable[Outcome]]
@@ -142,7 +144,8 @@ def _run_all(
     programs = [
         _program(p.item, p.extraction.code, f"{p.item.id}#{p.completion.sample}") for p in runnable
     ]
-    num_executed = num_in_child = 0
+    executed: list[bool] = []
+    num_in_child = 0
     verdicts: dict[str, int] = {}
     for prediction, outcome in zip(runnable, run(programs), strict=True):
         prediction.verdict = outcome.verdict.value
@@ -159,17 +162,15 @@ def _run_all(
             "num_tests_passed": outcome.num_passed,
             "num_tests": outcome.num_tests,
         }
-        num_executed += outcome.executed
+        executed.append(outcome.executed)
         num_in_child += outcome.judged_in_child
         verdicts[prediction.verdict] = verdicts.get(prediction.verdict, 0) + 1
     by_item: dict[str, list[bool]] = {}
     for prediction in runnable:
         by_item.setdefault(prediction.item.id, []).append(prediction.verdict == Verdict.PASS.value)
-    result.metrics |= {
-        f"pass@{k}": mean(pass_at_k(len(passed), sum(passed), k) for passed in by_item.values())
-        for k in _possible(ks, min(len(passed) for passed in by_item.values()))
-    }
-    result.metrics["execution_success"] = num_executed / len(runnable)
+    possible = _possible(ks, min(len(passed) for passed in by_item.values()))
+    result.metrics |= pass_at_ks(list(by_item.values()), possible).corpus
+    result.metrics |= execution_success(executed).corpus
     result.details["execution"] = {
         "num_items": len(by_item),
         "num_programs": len(runnable),
@@ -203,7 +204,8 @@ def _count_extractions(result: Evaluation, scored: Sequence[Prediction]) -> None
         name = prediction.extraction.status.value
         statuses[name] = statuses.get(name, 0) + 1
     num_cut = sum(p.completion.finish_reason is FinishReason.LENGTH for p in scored)
-    result.metrics["extraction_failures"] = 1 - statuses.get(Extracted.CODE.value, 0) / len(scored)
+    failed = [prediction.extraction.status is not Extracted.CODE for prediction in scored]
+    result.metrics |= extraction_failures(failed).corpus
     result.metrics["cut_off"] = num_cut / len(scored)
     result.details["extraction"] = dict(sorted(statuses.items()))
     result.details["num_tokens"] = sum(p.completion.num_tokens for p in scored)
@@ -214,7 +216,8 @@ def _score_judgements(result: Evaluation, scored: Sequence[Prediction]) -> None:
     if not judged:
         return
     outcome = judgement_accuracy(
-        [answer_text(prediction) for prediction in judged],
+        # Not the extracted answer: a fenced block in the reason would take the judgement's place.
+        [strip_reasoning(prediction.completion.text) or "" for prediction in judged],
         [prediction.item.reference for prediction in judged],
         [prediction.item.subtype for prediction in judged],
     )

@@ -20,6 +20,7 @@ _ALIASES = {
     "js": "javascript", "py": "python", "python3": "python", "rb": "ruby", "rs": "rust",
 }  # fmt: skip
 _PARTS = ("ngram", "weighted_ngram", "syntax", "dataflow")
+_SCORES = ("codebleu", *(f"codebleu/{part}" for part in _PARTS), "codebleu_upstream")
 _SCRIPT = Path(__file__).with_name("codebleu_process.py")
 
 
@@ -36,6 +37,7 @@ def codebleu_language(language: str) -> str | None:
     higher_is_better=True,
     source="https://arxiv.org/abs/2009.10297",
     needs_language=True,
+    scores=_SCORES,
 )
 def codebleu(
     predictions: Sequence[str], references: Sequence[str], *, language: str = "python"
@@ -48,6 +50,10 @@ def codebleu(
 
     The package's data flow depends on the order of sets of strings. It runs in a process of its
     own, with ``PYTHONHASHSEED=0``.
+
+    A prediction that nests deeper than 1000 levels, and than its reference, is scored as an empty
+    one: the package's memory and time grow with the square of the depth. ``num_too_deep`` in the
+    details counts them.
 
     Args:
         predictions: One for each item.
@@ -67,10 +73,13 @@ def codebleu(
         raise ValueError(
             f"CodeBLEU has no grammar for '{language}'; it has: {', '.join(CODEBLEU_LANGUAGES)}"
         )
-    corpus, items = _measure(list(predictions), list(references), name)
+    corpus, items, num_too_deep = _measure(list(predictions), list(references), name)
     names = list(corpus)
     per_item = {key: [item.get(key) for item in items] for key in names}
-    return MetricResult(_known(corpus), per_item, {"language": name})
+    details: dict[str, Any] = {"language": name}
+    if num_too_deep:
+        details["num_too_deep"] = num_too_deep
+    return MetricResult(_known(corpus), per_item, details)
 
 
 def _known(scores: dict[str, float | None]) -> dict[str, float]:
@@ -79,8 +88,8 @@ def _known(scores: dict[str, float | None]) -> dict[str, float]:
 
 def _measure(
     predictions: list[str], references: list[str], language: str
-) -> tuple[dict[str, float | None], list[dict[str, float | None]]]:
-    """Return the scores of the corpus, and of each item."""
+) -> tuple[dict[str, float | None], list[dict[str, float | None]], int]:
+    """Return the scores of the corpus, those of each item, and the number of too deep ones."""
     request = {"language": language, "predictions": predictions, "references": references}
     done = subprocess.run(
         # -P: this folder has a module of the name codebleu, too.
@@ -94,7 +103,8 @@ def _measure(
     if done.returncode:
         raise RuntimeError(f"CodeBLEU failed:\n{done.stderr[-2000:]}")
     answer: dict[str, Any] = json.loads(done.stdout)
-    return _scores(answer["corpus"]), [_scores(item) for item in answer["items"]]
+    items = [_scores(item) for item in answer["items"]]
+    return _scores(answer["corpus"]), items, int(answer["num_too_deep"])
 
 
 def _scores(raw: dict[str, Any]) -> dict[str, float | None]:

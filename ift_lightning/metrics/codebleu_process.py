@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from typing import Any
+
+_MAX_DEPTH = 1000  # levels of a syntax tree
+_PHP_TAG = re.compile(r"<\?(?:php\b|=)", re.IGNORECASE)
 
 
 def main() -> None:
@@ -21,17 +25,48 @@ def main() -> None:
         for name in ("predictions", "references")
     }
     pairs = list(zip(texts["predictions"], texts["references"], strict=True))
+    too_deep = [
+        _depth(prediction, language) > max(_MAX_DEPTH, _depth(reference, language))
+        for prediction, reference in pairs
+    ]
+    pairs = [
+        ("" if deep else prediction, reference)
+        for (prediction, reference), deep in zip(pairs, too_deep, strict=True)
+    ]
     items = [_measure([prediction], [reference], language) for prediction, reference in pairs]
-    corpus = _measure(texts["predictions"], texts["references"], language)
+    corpus = _measure([prediction for prediction, _ in pairs], texts["references"], language)
     corpus["has_dataflow"] = any(item["has_dataflow"] for item in items)
-    json.dump({"corpus": corpus, "items": items}, sys.stdout)
+    json.dump({"corpus": corpus, "items": items, "num_too_deep": sum(too_deep)}, sys.stdout)
 
 
 def _prepared(text: str, language: str) -> str:
-    """Return the code as its grammar wants it: PHP begins with a tag."""
-    if language == "php" and "<?" not in text and text.strip():
+    """Return the code as its grammar wants it: valid Unicode, and PHP behind a tag."""
+    # Half of a surrogate pair, which JSON can hold, has no UTF-8.
+    text = text.encode("utf-8", "replace").decode("utf-8")
+    # "<?" alone may be part of a string, such as the head of an XML file.
+    if language == "php" and text.strip() and not _PHP_TAG.search(text):
         return f"<?php\n{text}"
     return text
+
+
+def _depth(code: str, language: str) -> int:
+    """Return the number of levels of a text's syntax tree, without recursion."""
+    from codebleu.utils import get_tree_sitter_language
+    from tree_sitter import Parser
+
+    parser = Parser()
+    parser.language = get_tree_sitter_language(language)
+    cursor = parser.parse(code.encode("utf-8")).walk()
+    level = deepest = 1
+    while True:
+        if cursor.goto_first_child():
+            level += 1
+            deepest = max(deepest, level)
+            continue
+        while not cursor.goto_next_sibling():
+            if not cursor.goto_parent():
+                return deepest
+            level -= 1
 
 
 def _measure(predictions: list[str], references: list[str], language: str) -> dict[str, Any]:

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from ift_lightning.metrics.judgement_text import normalized_judgement, parse_judgement
 from ift_lightning.metrics.outcomes import wilson_interval
-from ift_lightning.metrics.registry import MetricResult, check_pairs
+from ift_lightning.metrics.registry import MetricResult, check_pairs, defines_score
 
-_JUDGEMENT = re.compile(r"(?:判断|(?i:judge?ment))\s*[:：]\s*([^\s。，,;；.]+)")
-
-
-def parse_judgement(answer: str) -> str | None:
-    """Return the judgement of an answer such as ``判断:有缺陷``; None where it states none.
-
-    Half-width and full-width colons, and spaces around them, are the same; the first counts.
-    """
-    match = _JUDGEMENT.search(answer)
-    return match.group(1) if match else None
+_SHARE = "share of answers, 0 to 1"
 
 
+@defines_score("accuracy", unit=_SHARE, higher_is_better=True)
+@defines_score("accuracy_macro", unit="mean of shares, 0 to 1", higher_is_better=True)
+@defines_score("invalid_answers", unit=_SHARE, higher_is_better=False)
+@defines_score("majority_baseline", unit=_SHARE, higher_is_better=None)
 def judgement_accuracy(
     predictions: Sequence[str], references: Sequence[str], subtypes: Sequence[str]
 ) -> MetricResult:
@@ -50,10 +45,14 @@ def judgement_accuracy(
     for index, judgement in enumerate(truth):
         if judgement is None:
             raise ValueError(f"reference {index} states no judgement: {references[index][:80]!r}")
-    expected = [judgement for judgement in truth if judgement is not None]
-    classes = sorted(set(expected))
+    stated = [judgement for judgement in truth if judgement is not None]
+    # A class is shown as the first reference that states it spells it.
+    classes: dict[str, str] = {}
+    for judgement in stated:
+        classes.setdefault(normalized_judgement(judgement), judgement)
+    expected = [classes[normalized_judgement(judgement)] for judgement in stated]
     answers = [parse_judgement(prediction) for prediction in predictions]
-    given = [answer if answer in classes else None for answer in answers]
+    given = [classes.get(normalized_judgement(answer or "")) for answer in answers]
     correct = [answer == right for answer, right in zip(given, expected, strict=True)]
     per_subtype = _groups(subtypes, correct)
     invalid = sum(answer is None for answer in given)

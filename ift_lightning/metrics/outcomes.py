@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+from ift_lightning.metrics.registry import MetricResult, defines_score
 
 
 def pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
@@ -31,6 +33,57 @@ def pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
         return 1.0
     missed = (1 - k / i for i in range(num_samples - num_correct + 1, num_samples + 1))
     return 1.0 - math.prod(missed)
+
+
+@defines_score(
+    "pass@k",
+    unit="share of problems, 0 to 1",
+    higher_is_better=True,
+    source="https://arxiv.org/abs/2107.03374",
+)
+def pass_at_ks(outcomes: Sequence[Sequence[bool]], ks: Sequence[int]) -> MetricResult:
+    """pass@k of problems, and its mean over them; see :func:`pass_at_k`.
+
+    Args:
+        outcomes: Of each problem, whether each of its samples passed.
+        ks: Values of k.
+
+    Raises:
+        ValueError: A problem has fewer samples than a k, or there is no problem.
+    """
+    per_item: dict[str, list[float | None]] = {}
+    corpus = {}
+    for k in ks:
+        values = [pass_at_k(len(passed), sum(passed), k) for passed in outcomes]
+        if not values:
+            raise ValueError("pass@k needs one problem at least")
+        per_item[f"pass@{k}"] = list(values)
+        corpus[f"pass@{k}"] = sum(values) / len(values)
+    return MetricResult(corpus, per_item)
+
+
+@defines_score("execution_success", unit="share of programs, 0 to 1", higher_is_better=True)
+def execution_success(ran: Sequence[bool]) -> MetricResult:
+    """Share of programs that ran through without an error, right or wrong.
+
+    Args:
+        ran: Of each program, whether no exception, crash or limit ended it.
+    """
+    return _share_of("execution_success", ran)
+
+
+@defines_score("extraction_failures", unit="share of answers, 0 to 1", higher_is_better=False)
+def extraction_failures(failed: Sequence[bool]) -> MetricResult:
+    """Share of answers that no code could be taken out of.
+
+    Args:
+        failed: Of each answer, whether its extraction failed.
+    """
+    return _share_of("extraction_failures", failed)
+
+
+def _share_of(name: str, flags: Sequence[bool]) -> MetricResult:
+    return MetricResult({name: share(flags)}, {name: [float(flag) for flag in flags]})
 
 
 def share(flags: Iterable[bool]) -> float:

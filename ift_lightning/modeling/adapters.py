@@ -133,6 +133,19 @@ def check_adapter_settings(
     return config
 
 
+_EMPTY_ROW = 1e-6
+"""What a row of zeros is filled with: far below the rounding of the weights beside it."""
+
+
+@torch.no_grad()
+def _fill_empty_rows(model: Any) -> None:
+    """Give every row of every linear layer a length: DoRA divides by it, and 0 / 0 is no number."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear) and module.weight.is_floating_point():
+            empty = module.weight.float().norm(dim=1) == 0
+            module.weight[empty] = _EMPTY_ROW
+
+
 def attach_adapter(
     model: Any,
     settings: Mapping[str, Any] | None,
@@ -175,6 +188,8 @@ def attach_adapter(
         config.trainable_token_indices = list(new_token_ids)
     if quantized:
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    elif getattr(config, "use_dora", False):
+        _fill_empty_rows(model)
     if gradient_checkpointing:
         _enable_checkpointing(model)
     try:

@@ -1,1 +1,1 @@
-"""From run records and per-item outcomes to statistics, tables, figures and pages."""
+"""Reads run folders, checks that they can be compared, and says what differs and how surely."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -143,6 +144,7 @@ class ExampleBuilder:
     def _example(self, record: InstructionRecord, tokens: list[SegmentTokens]) -> TokenizedExample:
         input_ids = self._leading_ids(tokens)
         weights = [0.0] * len(input_ids)
+        roles = [Role.PROMPT] * len(input_ids)
         generation_length = len(input_ids)
         first_trained: int | None = None
         end_is_supervised = False
@@ -154,6 +156,7 @@ class ExampleBuilder:
             part_weights = self.weights.of(part)
             input_ids += part.input_ids
             weights += part_weights
+            roles += [role] * len(part_weights)
             if role is Role.PROMPT:
                 generation_length = len(input_ids)
             elif role is Role.END:
@@ -169,6 +172,7 @@ class ExampleBuilder:
         num_cut = self._tokens_to_cut(len(input_ids), keep, first_trained)
         input_ids[keep : keep + num_cut] = []
         weights[keep : keep + num_cut] = []
+        roles[keep : keep + num_cut] = []
         # Nothing predicts the first token of a text.
         weights[0] = 0.0
         if not any(weights):
@@ -180,6 +184,9 @@ class ExampleBuilder:
             num_prompt_tokens=generation_length - num_cut,
             end_is_supervised=end_is_supervised,
             num_cut_tokens=num_cut,
+            target_tokens_by_role=Counter(
+                role.value for role, weight in zip(roles, weights, strict=True) if weight > 0
+            ),
         )
 
     def _tokens_to_cut(self, length: int, keep: int, first_trained: int) -> int:

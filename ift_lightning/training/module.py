@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from ift_lightning.metrics import LossSum, token_losses
 from ift_lightning.modeling.adalora import AdaLoraController
 from ift_lightning.modeling.adapters import peft_type
 from ift_lightning.modeling.loss import SupervisedHead, TokenLosses
@@ -42,11 +44,10 @@ class EvaluationSums:
         """Return the metrics under ``prefix/…``; ``reduce`` adds over ranks."""
         assert self.values is not None
         weighted, weights, nll, count, correct = (float(x) for x in reduce(self.values))
-        return {
-            f"{prefix}/loss": weighted / weights,
-            f"{prefix}/perplexity": float(np.exp(min(nll / count, 700.0))),
-            f"{prefix}/token_accuracy": correct / count,
-        }
+        scores = token_losses([LossSum(weighted, weights, int(correct), int(count), nll)]).corpus
+        # A run record and most loggers have no infinity.
+        scores["perplexity"] = min(scores["perplexity"], math.exp(700))
+        return {f"{prefix}/{name}": value for name, value in scores.items()}
 
 
 class InstructionTuningModule(L.LightningModule):

@@ -31,6 +31,16 @@ GPU = Machine(has_gpu=True, has_flash_attention=True)
         (["trainer.accelerator=gqu"], ["Did you mean 'gpu'"]),
         (["data.num_train=0"], ["data.num_train=0"]),
         (["data.num_test=-1"], ["data.num_test=-1"]),
+        (["data.require_levels=[simpel]"], ["Did you mean 'simple'"]),
+        (["data.require_levels=[simple,simple]"], ["twice"]),
+        (["data_variant=reverse", "data.require_levels=[simple]"], ["data.require_levels"]),
+        (["budget=target_tokens"], ["budget.max_target_tokens=N", "data.require_levels"]),
+        (["budget=target_tokens", "budget.max_target_tokens=0"], ["below 1"]),
+        (["budget.max_target_tokens=9"], ["budget=target_tokens"]),
+        (
+            ["budget=target_tokens", "budget.max_target_tokens=9", "trainer.max_steps=3"],
+            ["trainer.max_steps=3"],
+        ),
     ],
 )
 def test_impossible_pair_is_refused(overrides: list[str], expected: list[str]) -> None:

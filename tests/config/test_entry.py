@@ -82,19 +82,6 @@ def test_help_lists_groups_and_options(tmp_path: Path) -> None:
     assert "peft: adalora, dora, full, ia3, lora, prefix, prompt, ptuning, qlora" in result.stdout
 
 
-@pytest.mark.parametrize("command", ["report", "prepare"])
-def test_command_that_is_not_there_says_so(command: str) -> None:
-    result = subprocess.run(
-        [sys.executable, "-m", f"ift_lightning.{command}"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert result.returncode == 1
-    assert "not there yet" in result.stderr
-
-
 def test_unused_path_counts_up(tmp_path: Path) -> None:
     path = str(tmp_path / "run")
     assert unused_path(path) == path

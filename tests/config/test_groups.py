@@ -26,11 +26,16 @@ CONTRACT = {
     "attention": "auto sdpa eager flash_attention_2",
     "generation": "greedy sampling",
     "logger": "tensorboard csv wandb none",
+    "metrics": "default code text judgement all none",
     "experiment": "peft_compare comments_compare cot_compare cot_complexity "
     "instruction_data_compare lora_vs_full before_after_lora before_after_qlora defect_judgement "
     "sft_vs_instruction reverse_instruction attention_compare precision_compare strategy_compare",
 }
-OPTIONS = sorted((path.parent.name, path.stem) for path in config_dir().glob("*/*.yaml"))
+OPTIONS = sorted(
+    (path.parent.name, path.stem)
+    for path in config_dir().glob("*/*.yaml")
+    if path.parent.name not in ("task", "teacher", "cot_prompts")  # of prepare alone
+)
 
 
 def test_every_promised_option_has_a_file() -> None:

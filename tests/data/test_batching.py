@@ -220,3 +220,66 @@ def test_evaluation_has_each_row_once(lengths: list[int], batch_size: int, world
     for rank in ranks:
         assert not any(item.filler for item in rank[:-1])
         assert all(lengths[item.rows[0]] == min(lengths) for item in rank if item.filler)
+
+
+# --- a budget of target tokens -------------------------------------------------------------------
+
+
+def budgeted(num_targets: Any, budget: int | None, *, batch: int, **options: Any) -> StepPlanner:
+    targets = np.asarray(num_targets, dtype=np.int64)
+    return StepPlanner(
+        targets + 3,
+        targets.astype(np.float64),
+        global_batch_size=batch,
+        micro_batch_size=2,
+        num_targets=targets,
+        max_target_tokens=budget,
+        **options,
+    )
+
+
+@given(
+    st.lists(st.integers(1, 30), min_size=1, max_size=40),
+    st.integers(1, 2000),
+    st.integers(1, 6),
+    st.integers(1, 3),
+    st.integers(0, 3),
+)
+@settings(deadline=None)
+def test_a_budget_is_used_up_to_less_than_a_row(
+    targets: list[int], budget: int, batch: int, window: int, seed: int
+) -> None:
+    options: dict[str, Any] = {"batch": batch, "shuffle_window": window, "seed": seed}
+    free = budgeted(targets, None, **options)
+    order = [int(row) for step in range(2000) for row in free.rows_of_step(step)]
+    first = targets[order[0]]
+    if budget < first:
+        with pytest.raises(UserError, match="budget.max_target_tokens"):
+            budgeted(targets, budget, **options)
+        return
+    plan = budgeted(targets, budget, **options)
+    num_steps = plan.num_planned_steps
+    assert num_steps is not None
+    rows = [row for step in range(num_steps) for row in rows_that_count(plan.step(step))]
+    used = sum(targets[row] for row in rows)
+    assert used == plan.num_target_tokens(num_steps) <= budget
+    # The same rows as without a budget, and the next one would have been too much.
+    assert Counter(rows) == Counter(order[: len(rows)])
+    assert used + targets[order[len(rows)]] > budget
+
+
+def test_the_last_step_of_a_budget_has_the_rows_that_fit_and_their_weight() -> None:
+    plan = budgeted([10] * 8, 70, batch=4)
+    assert plan.num_planned_steps == 2
+    assert [len(plan.rows_of_step(step)) for step in (0, 1)] == [4, 3]
+    assert {item.step_weight for rank in plan.step(1) for item in rank} == {30.0}
+    assert budgeted([10] * 8, 80, batch=4).num_planned_steps == 2
+    assert budgeted([10] * 8, 250, batch=4).num_planned_steps == 7
+    assert budgeted([10] * 8, None, batch=4).num_planned_steps is None
+
+
+def test_target_tokens_of_steps_are_counted_over_epochs() -> None:
+    plan = budgeted([1, 2, 3, 4, 5], None, batch=2)
+    by_hand = [sum(int(r) + 1 for r in plan.rows_of_step(step)) for step in range(8)]
+    for num_steps in range(8):
+        assert plan.num_target_tokens(num_steps) == sum(by_hand[:num_steps])

@@ -167,7 +167,7 @@ def test_bad_rows_stop_the_run(tmp_path: Path, prepare: Prepare) -> None:
 def test_bad_rows_are_left_out_and_accounted_for(tmp_path: Path, prepare: Prepare) -> None:
     for from_cache in (False, True):
         data = prepare(
-            MIXED, skip_bad_rows=True, variant=variant("no_comments"), variant_name="no_comments"
+            MIXED, skip_bad_rows=True, variant=needs_a_language, variant_name="needs_a_language"
         )
         assert data.from_cache == from_cache
         found = {row_id for split in ids(data).values() for row_id in split}
@@ -194,10 +194,30 @@ def test_bad_rows_are_left_out_and_accounted_for(tmp_path: Path, prepare: Prepar
         (tmp_path / "run" / "rejected.jsonl").unlink()
 
 
-NOT_STATED = (
-    "data_variant=no_comments can strip Python only in this version, and this row's language is "
-    "'not stated'; rows of other languages cannot be used with it yet"
-)
+NOT_STATED = "a language is needed"
+
+
+def needs_a_language(record: InstructionRecord) -> InstructionRecord:
+    if not record.language:
+        raise BadRowError(NOT_STATED, field="language")
+    return record
+
+
+def test_what_a_variant_did_is_kept_with_the_tokens(prepare: Prepare) -> None:
+    rows = [*records(3), InstructionRecord("prose", instruction="i", output="o # p")]
+    for from_cache in (False, True):
+        chosen = variant("no_comments")
+        data = prepare(rows, variant=chosen, variant_name=chosen.key, variant_counts=chosen.counts)
+        assert data.from_cache == from_cache
+        assert data.variant_counts == {
+            "row:changed": 3,
+            "row:unknown_language": 1,
+            "piece:changed": 3,
+            "piece:unknown_language": 1,
+            "language:python (row)": 3,
+            "removed:comment": 3,
+        }
+    assert prepare(rows).variant_counts == {}
 
 
 def test_no_row_left(tmp_path: Path, prepare: Prepare) -> None:
@@ -420,3 +440,92 @@ def test_hundred_thousand_rows_of_a_file(tmp_path: Path, builder: Any) -> None:
     )
     assert time.perf_counter() - start < 60  # 8 s on one idle core, the fake builder included
     assert sum(map(len, data.splits.values())) == 100_000
+
+
+# --- levels of reasoning that are compared ----------------------------------------------------
+
+
+class LevelBuilder:
+    """A token for the prompt and a target a character of the reasoning; refuses "LONG"."""
+
+    def __init__(self, level: str) -> None:
+        self.level = level
+
+    def build(self, rows: Sequence[InstructionRecord]) -> list[TokenizedExample | BadRowError]:
+        return [self._example(row) for row in rows]
+
+    def _example(self, row: InstructionRecord) -> TokenizedExample | BadRowError:
+        text = row.reasoning.get(self.level, "")
+        if "LONG" in text:
+            return BadRowError("too long", field="output")
+        count = len(text) + 1
+        return TokenizedExample(row.id, [1] * (count + 1), [0.0] + [1.0] * count, 1, True)
+
+
+def levels(simple: str, complex_: str) -> dict[str, str]:
+    return {name: text for name, text in (("simple", simple), ("complex", complex_)) if text}
+
+
+ROWS_WITH_LEVELS = [
+    InstructionRecord("both", "i", output="o", reasoning=levels("s", "cccc")),
+    InstructionRecord("one", "i", output="o", reasoning=levels("s", "")),
+    InstructionRecord("blank", "i", output="o", reasoning=levels("s", "  ")),
+    InstructionRecord("long", "i", output="o", reasoning=levels("s", "LONG")),
+    InstructionRecord("too", "i", output="o", reasoning=levels("ss", "ccccc")),
+]
+
+
+def at_level(tmp_path: Path, level: str, rows: Any = None, **changes: Any) -> TokenizedData:
+    builders = {name: LevelBuilder(name) for name in ("none", "simple", "complex")}
+    values: dict[str, Any] = {
+        "split_of": lambda _: "train",
+        "required_levels": list(builders),
+        "level_builders": builders,
+        "skip_bad_rows": True,
+        **changes,
+    }
+    rows = ROWS_WITH_LEVELS if rows is None else rows
+    return settings(**values).run(
+        ListSource(rows, fingerprint=" ".join(row.id for row in rows)),
+        builders[level],
+        level,
+        TokenCache(tmp_path / "cache"),
+        tmp_path / "run" / "rejected.jsonl",
+        progress_bar=False,
+    )
+
+
+@pytest.mark.parametrize("level", ["none", "simple", "complex"])
+def test_every_arm_has_the_rows_that_all_arms_can_use(tmp_path: Path, level: str) -> None:
+    for _ in range(2):  # made, and from the cache
+        data = at_level(tmp_path, level)
+        assert ids(data)["train"] == ["both", "too"]
+        assert data.num_target_tokens_by_level == {"none": 2, "simple": 5, "complex": 11}
+        assert (
+            data.splits["train"].statistics.num_target_tokens
+            == (data.num_target_tokens_by_level[level])
+        )
+        reasons = {row["row_number"]: (row["field"], row["reason"]) for row in rejected(tmp_path)}
+        assert sorted(reasons) == [1, 2, 3]
+        for number in (1, 2):
+            assert reasons[number][0] == "reasoning"
+            assert reasons[number][1].startswith("no reasoning at 'complex'; data.require_levels")
+        assert "too long" in reasons[3][1]
+
+
+def test_a_row_without_the_levels_stops_nothing_but_a_row_too_long_does(tmp_path: Path) -> None:
+    rows = [row for row in ROWS_WITH_LEVELS if row.id != "long"]
+    data = at_level(tmp_path, "simple", rows, skip_bad_rows=False)
+    assert (data.num_rejected, ids(data)["train"]) == (2, ["both", "too"])
+    with pytest.raises(UserError, match=r"(?s)1 row cannot be used.*cot_level=complex.*too long"):
+        at_level(tmp_path, "simple", skip_bad_rows=False)
+
+
+def test_levels_are_looked_at_before_rows_are_counted(tmp_path: Path) -> None:
+    rows = [*ROWS_WITH_LEVELS[1:3], ROWS_WITH_LEVELS[4], ROWS_WITH_LEVELS[0]]
+    assert ids(at_level(tmp_path, "simple", rows, limits={"train": 1}))["train"] == ["too"]
+
+
+def test_no_row_with_all_levels_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"none of 2 rows has the reasoning .*generate_cot"):
+        at_level(tmp_path, "simple", ROWS_WITH_LEVELS[1:3], skip_bad_rows=False)

@@ -66,6 +66,22 @@ def test_every_variant_keeps_the_id(name: str) -> None:
     assert variant(name)(RECORD).id == "r"
 
 
+def test_no_comments_strips_every_language_and_keeps_an_account() -> None:
+    chosen = variant("no_comments")
+    rows = [
+        ("x = 1  # c", "python", "x = 1"),
+        ("int x; // c", "C", "int x;"),
+        ("val x = 1 // c", "kotlin", "val x = 1 // c"),
+        ("x = 1 // c or # c", "", "x = 1 // c or # c"),
+    ]
+    for output, language, expected in rows:
+        assert chosen(InstructionRecord("r", output=output, language=language)).output == expected
+    assert chosen.counts["row:changed"] == chosen.counts["row:unknown_language"] == 2
+    assert chosen.counts["removed:comment"] == 2
+    assert variant("no_comments").counts == {}  # each has an account of its own
+    assert chosen.key != variant("standard").key
+
+
 def test_misspelt_variant() -> None:
     with pytest.raises(UserError, match="Did you mean 'no_comments'") as caught:
         variant("no_coments")

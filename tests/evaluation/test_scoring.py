@@ -200,3 +200,18 @@ def test_table_has_before_and_after() -> None:
     assert table.splitlines()[0].split() == ["before", "after"]
     assert table.splitlines()[1].split() == ["test/pass@1", "0.1500", "0.9000"]
     assert len(table.splitlines()) == 2
+
+
+def test_judgement_is_read_beside_code_and_behind_reasoning() -> None:
+    references = {"a": "判断:有缺陷\n\n原因：x", "b": "判断:无缺陷\n\n原因：y"}
+    items = [item(name, text, tests=(), entry_point="") for name, text in references.items()]
+    texts = {
+        "a": ["判断:有缺陷\n\n原因：应为\n```python\nx = 1\n```"],
+        "b": ["<think>判断:有缺陷，也许</think>判断：无缺陷"],
+    }
+    result = scored(items, texts, judgements=True)
+    assert (result.metrics["accuracy"], result.metrics["invalid_answers"]) == (1.0, 0.0)
+
+
+def test_table_names_a_score_once() -> None:
+    assert score_table({"test/accuracy": 0.5}).count("test/accuracy") == 1

@@ -67,23 +67,47 @@ def test_missing_data_flow_is_left_out() -> None:
     assert scores["codebleu_upstream"] == pytest.approx(sum(parts) / 4 + 0.25)
 
 
-def test_hash_seed_does_not_matter() -> None:
-    code = (
-        "import json, sys\nfrom ift_lightning.metrics import codebleu\n"
-        f"print(json.dumps(codebleu([{PREDICTION!r}], [{REFERENCE!r}]).corpus))"
-    )
-    values = set()
-    for seed in ("1", "2", "random"):
-        environment = os.environ | {"PYTHONHASHSEED": seed}
-        done = subprocess.run(
+SEED_REFERENCE = (
+    "def f(alpha, beta, gamma):\n    total = alpha\n    while beta:\n"
+    "        total = total + gamma\n        beta = beta - total\n"
+    "        gamma = beta + alpha\n    return total + beta + gamma"
+)
+SEED_PREDICTION = (
+    "def f(p, q, r):\n    s = p\n    while q:\n        s = r + s\n"
+    "        q = s - q\n        r = p + q\n    return r + q + s"
+)
+
+
+def _values_under_hash_seeds(code: str) -> set[str]:
+    """Return what a program prints under three hash seeds."""
+    return {
+        subprocess.run(
             [sys.executable, "-c", code],
             capture_output=True,
             text=True,
             check=True,
-            env=environment,
-        )
-        values.add(done.stdout)
-    assert len(values) == 1 and json.loads(values.pop())["codebleu"] > 0
+            env=os.environ | {"PYTHONHASHSEED": seed},
+        ).stdout
+        for seed in ("3", "4", "5")
+    }
+
+
+def test_hash_seed_does_not_matter() -> None:
+    ours = _values_under_hash_seeds(
+        "import json\nfrom ift_lightning.metrics import codebleu\n"
+        f"print(json.dumps(codebleu([{SEED_PREDICTION!r}], [{SEED_REFERENCE!r}]).corpus))"
+    )
+    assert len(ours) == 1
+    assert json.loads(ours.pop())["codebleu"] > 0
+
+
+def test_the_package_alone_depends_on_the_hash_seed() -> None:
+    # Otherwise the test above would pass whatever our code does.
+    theirs = _values_under_hash_seeds(
+        "from codebleu import calc_codebleu\n"
+        f"print(calc_codebleu([[{SEED_REFERENCE!r}]], [{SEED_PREDICTION!r}], 'python'))"
+    )
+    assert len(theirs) == 3
 
 
 @pytest.mark.parametrize(
@@ -103,3 +127,62 @@ def test_comments_are_no_part_of_syntax() -> None:
     commented = REFERENCE.replace("total = 0", "total = 0  # begin")
     scores = codebleu([commented], [REFERENCE]).corpus
     assert scores["codebleu/syntax"] == scores["codebleu/dataflow"] == 1.0
+
+
+def test_half_of_a_surrogate_pair_does_not_end_the_evaluation() -> None:
+    result = codebleu(["x = '\ud800'", REFERENCE], ["x = 1", REFERENCE])
+    assert result.per_item["codebleu"][1] == pytest.approx(1.0)
+
+
+def test_php_with_an_xml_head_in_a_string_is_read_as_php() -> None:
+    one, other = "$a = '<?xml ?>'; g($a);", "foreach ($q as $r) { h($r); } $a = '<?xml ?>';"
+    bare = codebleu([one], [other], language="php").corpus
+    assert bare == codebleu([f"<?php\n{one}"], [f"<?php\n{other}"], language="php").corpus
+    # As plain text, outside of any tag, both would be one equal node.
+    assert bare["codebleu/syntax"] < 1
+
+
+def test_endless_nesting_is_scored_as_an_empty_answer() -> None:
+    deep = "(" * 5000 + "1" + ")" * 5000
+    result = codebleu([deep, REFERENCE], [REFERENCE, REFERENCE])
+    blank = codebleu(["", REFERENCE], [REFERENCE, REFERENCE])
+    assert (result.corpus, result.per_item) == (blank.corpus, blank.per_item)
+    assert result.details == {"language": "python", "num_too_deep": 1}
+
+
+def test_nesting_that_programs_have_is_scored() -> None:
+    # A sum nests once for each of its terms. The reference is flat, so its depth allows nothing.
+    long_sum = "x = " + " + ".join(f"a{i}" for i in range(300))
+    result = codebleu([long_sum], ["x = a0 + a1"])
+    assert result.details == {"language": "python"}
+    assert result.corpus["codebleu/syntax"] > 0
+
+
+def test_a_prediction_as_deep_as_its_reference_is_scored() -> None:
+    deep = "x = " + "(" * 1010 + "1" + ")" * 1010
+    assert codebleu([deep], [deep]).corpus["codebleu/syntax"] == 1.0
+
+
+def test_a_renamed_variable_keeps_syntax_and_data_flow() -> None:
+    renamed = REFERENCE.replace("total", "result")
+    scores = codebleu([renamed], [REFERENCE]).corpus
+    assert scores["codebleu/syntax"] == scores["codebleu/dataflow"] == 1.0
+    assert scores["codebleu"] < 1
+
+
+def test_corpus_counts_matches_over_all_items_and_not_in_order() -> None:
+    predictions, references = [PREDICTION, REFERENCE, ""], [REFERENCE] * 3
+    forward = codebleu(predictions, references).corpus
+    assert forward == pytest.approx(codebleu(predictions[::-1], references).corpus)
+
+
+@pytest.mark.parametrize("language", CODEBLEU_LANGUAGES)
+def test_parts_of_every_language_are_those_of_the_package(language: str) -> None:
+    tag = "<?php\n" if language == "php" else ""
+    reference, prediction = tag + PROGRAMS[language], tag + PROGRAMS[language].replace("+ 1", "- x")
+    ours = codebleu([prediction], [reference], language=language).corpus
+    theirs = calc_codebleu([[reference]], [prediction], language)
+    assert ours["codebleu_upstream"] == pytest.approx(theirs["codebleu"])
+    for part in ("ngram", "weighted_ngram", "syntax", "dataflow"):
+        if f"codebleu/{part}" in ours:
+            assert ours[f"codebleu/{part}"] == pytest.approx(theirs[f"{part}_match_score"]), part

@@ -7,10 +7,13 @@ import sys
 
 import pytest
 import sacrebleu
-from rouge_score.rouge_scorer import RougeScorer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rouge_score.rouge_scorer import RougeScorer, _lcs_table
 
 from ift_lightning.errors import UserError
 from ift_lightning.metrics import METRICS, bleu, chrf, exact_match, get_metric, rouge
+from ift_lightning.metrics.text import common_subsequence_length
 from ift_lightning.metrics.tokens import code_and_cjk_tokens
 
 PREDICTIONS = ["def f(x):\n    return x + 1", "the cat sat on the mat", "", "判断:有缺陷"]
@@ -110,3 +113,67 @@ def test_order_of_items_does_not_matter_and_identity_is_best(function) -> None:
     texts = ["def f(x):\n    return x + 1", "the cat sat on the mat there"]
     for name, value in function(texts, texts).corpus.items():
         assert value == pytest.approx(100 if name in ("bleu", "chrf") else 1)
+
+
+_TOKENS = st.lists(st.sampled_from("abcd"), max_size=40)
+
+
+@given(_TOKENS, _TOKENS)
+def test_common_subsequence_is_as_long_as_in_the_package(first, second) -> None:
+    expected = _lcs_table(first, second)[-1][-1]
+    assert common_subsequence_length(first, second) == expected
+    assert common_subsequence_length(second, first) == expected
+
+
+class _OurTokens:
+    @staticmethod
+    def tokenize(text: str) -> list[str]:
+        return code_and_cjk_tokens(text)
+
+
+_TEXTS = st.text(alphabet="ab x1+-\n缺陷", max_size=30)
+
+
+@settings(max_examples=60, deadline=None)
+@given(_TEXTS, _TEXTS)
+def test_rouge_is_rouge_score_over_either_tokens(prediction: str, reference: str) -> None:
+    names = ["rouge1", "rouge2", "rougeL"]
+    ours = rouge([prediction], [reference]).corpus
+    for suffix, tokenizer in (("", _OurTokens()), ("_upstream", None)):
+        theirs = RougeScorer(names, tokenizer=tokenizer).score(reference, prediction)
+        for name in names:
+            assert ours[f"{name}{suffix}"] == theirs[name].fmeasure
+
+
+def test_rouge_of_long_texts_needs_no_table() -> None:
+    # 16 000 tokens each: a table of 2.6e8 cells, 2 GB.
+    text = "a b c d " * 4_000
+    assert rouge([text + "x"], [text]).corpus["rougeL"] == pytest.approx(32_000 / 32_001)
+
+
+@pytest.mark.parametrize("function", [bleu, chrf, rouge, exact_match])
+def test_one_changed_token_lowers_every_code_aware_score(function) -> None:
+    program = "def f(x, y):\n    total = x + y\n    return total * 2"
+    for old, new in (("+", "-"), ("2", "3"), ("return", "yield")):
+        for name, value in function([program.replace(old, new)], [program]).corpus.items():
+            if not (name.endswith("_upstream") and old == "+"):
+                assert value < function([program], [program]).corpus[name], (name, old)
+
+
+@pytest.mark.parametrize("function", [bleu, chrf, rouge, exact_match])
+def test_empty_and_chinese_answers_have_a_value_for_each_item(function) -> None:
+    result = function(["", "函数有缺陷", "x"], ["x = 1", "函数有缺陷", ""])
+    assert set(result.per_item) == set(result.corpus)
+    for values in result.per_item.values():
+        assert len(values) == 3 and values[0] == values[2] == 0
+
+
+def test_corpus_bleu_needs_four_tokens_and_sentence_bleu_does_not() -> None:
+    result = bleu(["return 1"], ["return 1"])
+    assert result.corpus["bleu"] == 0
+    assert result.per_item["bleu"] == [pytest.approx(100)]
+
+
+def test_reindented_code_is_the_same_to_bleu() -> None:
+    code = "for a in b:\n    c()\nd()"
+    assert bleu([code.replace("\nd()", "\n    d()")], [code]).corpus["bleu"] == pytest.approx(100)

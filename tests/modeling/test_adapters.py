@@ -38,7 +38,16 @@ LORA = {"_target_": "peft.LoraConfig", "target_modules": "all-linear", "r": 4}
 ModelFolder = Callable[[str], Path]
 
 
-def train_and_reload(folder: Path, tokenizer: Any, out: Path, *overrides: str) -> None:
+# Of random models of a few thousand parameters; the configs' own suit the bundled model.
+LEARNING_RATES = {
+    "lora": 2e-3, "qlora": 2e-3, "adalora": 2e-3, "dora": 2e-3, "ia3": 1e-2, "full": 5e-4,
+    "prefix": 1e-2, "prompt": 3e-2, "ptuning": 5e-3,
+}  # fmt: skip
+
+
+def train_and_reload(
+    folder: Path, tokenizer: Any, out: Path, *overrides: str, lr: float | None = None
+) -> None:
     """Train 8 steps on 4 rows; assert that every tensor learns, and that the adapter is saved."""
     config = compose_train("model=local", f"model.path={folder}", *overrides)
     check_config(config)
@@ -53,7 +62,8 @@ def train_and_reload(folder: Path, tokenizer: Any, out: Path, *overrides: str) -
     head = SupervisedHead(model)
     batch = to_batch(random_examples(4))
     adalora = AdaLoraController(model) if peft_type(model) == "ADALORA" else None
-    optimizer = torch.optim.AdamW(parameter_groups(model, 0.0), lr=config.peft.learning_rate)
+    rate = lr or LEARNING_RATES[config.peft.name]
+    optimizer = torch.optim.AdamW(parameter_groups(model, 0.0), lr=rate)
     losses, reached = [], set()
     for step in range(8):
         optimizer.zero_grad()
@@ -128,9 +138,7 @@ def test_method_trains_with_bf16_weights(
 ) -> None:
     overrides = (f"peft={method}", "precision=bf16_true")
     # Rounding to bf16 swallows small steps: take large ones.
-    train_and_reload(
-        model_folder(family), tokenizer, tmp_path, *overrides, "peft.learning_rate=0.05"
-    )
+    train_and_reload(model_folder(family), tokenizer, tmp_path, *overrides, lr=0.05)
 
 
 def test_dora_over_int8_on_a_cpu_is_refused_before_weights_are_loaded() -> None:
@@ -308,3 +316,14 @@ def test_added_tokens_are_refused_where_nothing_would_train_them(
     tokenizer = assembly.build_tokenizer(config)
     with pytest.raises(UserError, match=r"model.add_tokens: .*use peft=lora or peft=full"):
         assembly.build_model(config, tokenizer, 20)
+
+
+def test_dora_over_rows_of_zeros_stays_finite(model_folder: ModelFolder, tokenizer: Any) -> None:
+    config = compose_train("peft=dora", "model=local", f"model.path={model_folder('llama')}")
+    base = assembly.build_base_model(config, tokenizer)
+    with torch.no_grad():
+        base.model.layers[0].self_attn.q_proj.weight[:3] = 0
+    ids = torch.arange(12).reshape(1, 12)
+    expected = base(input_ids=ids).logits
+    adapted = attach_adapter(base, assembly.peft_settings(config, 8))
+    torch.testing.assert_close(adapted(input_ids=ids).logits, expected, atol=1e-4, rtol=0)

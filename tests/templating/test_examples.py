@@ -378,3 +378,20 @@ def test_exact_ids_of_llama2_chat_on_a_llama_tokenizer() -> None:
         *("▁b", "▁", "</s>"),
     ]
     assert example.num_prompt_tokens == 17
+
+
+def test_target_tokens_are_counted_by_role() -> None:
+    record = InstructionRecord("r", "Add.", "", "a + b", reasoning={"simple": "Sum them."})
+    made = builder(reasoning_level="simple")
+    example = build(made, record)
+    encode = made.tokenizer.encode
+    expected = {
+        "reasoning": len(encode("<think>\nSum them.\n</think>\n")),
+        "answer": len(encode("a + b")),
+        "end": 1,
+    }
+    assert example.target_tokens_by_role == expected
+    assert example.num_target_tokens == sum(expected.values())
+    silent = builder(reasoning_level="simple", weights=LossWeights({"reasoning": 0.0}))
+    del expected["reasoning"]
+    assert build(silent, record).target_tokens_by_role == expected

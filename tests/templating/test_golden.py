@@ -40,7 +40,8 @@ def render(template: Template, record: InstructionRecord, **options: object) -> 
 def rendering(name: str) -> str:
     """Return what a template writes, and what else its YAML says, as the golden file has it."""
     template = template_of(name)
-    change = variant(composed(f"template={name}").data_variant.name)
+    variant_name = composed(f"template={name}").data_variant.name
+    change = variant(variant_name)
     assert template.name == name
     lines = [
         f"add_bos {json.dumps(template.add_bos)}",
@@ -48,7 +49,7 @@ def rendering(name: str) -> str:
     ]
     rows = ROWS | CHATS if template.multi_turn else ROWS
     for title, record in rows.items():
-        if record.messages and change is variant("reverse"):
+        if record.messages and variant_name == "reverse":  # refuses chats
             continue
         lines += ["", f"== {title}", *render(template, change(record))]
         if title in ("with input", "chat with a system text"):

@@ -92,7 +92,11 @@ class TrainabilityAudit(Callback):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, InstructionTuningModule)
         state = _trained_state(trainer)
-        last = {name: tensor_checksum(state.parameter(name)) for name in state.names}
+        last: dict[str, int] = {}
+        finite: dict[str, bool] = {}
+        for name in state.names:
+            tensor = state.parameter(name)
+            last[name], finite[name] = tensor_checksum(tensor), bool(tensor.isfinite().all())
         adalora = pl_module.adalora
         unchanged = sorted(
             name
@@ -111,6 +115,13 @@ class TrainabilityAudit(Callback):
         too_short = self._seen_steps < 2 and 0 < len(self._without_gradient) < len(last)
         self.result["conclusive"] = not too_short
         problems = []
+        no_numbers = sorted(name for name, is_finite in finite.items() if not is_finite)
+        self.result["not_finite"] = no_numbers
+        if no_numbers:
+            problems.append(
+                f"{len(no_numbers)} tensors hold values that are no numbers: training has "
+                "diverged. A lower optimizer.lr may help"
+            )
         if not last:
             problems.append("nothing is trainable")
         if self._without_gradient and not too_short:

@@ -1,0 +1,1 @@
+"""What a data set holds, and what a model would be trained on: measured row by row."""

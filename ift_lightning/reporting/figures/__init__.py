@@ -1,0 +1,1 @@
+"""Figures: each function draws from numbers alone and returns a matplotlib figure."""
