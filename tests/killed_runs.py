@@ -98,10 +98,8 @@ def kill_while_writing(moment: str, count: int) -> None:
     class Torch:
         """Stands in the place of ``torch`` in that module."""
 
-        save = staticmethod(save)
-
         def __getattr__(self, name: str) -> Any:
-            return getattr(torch, name)
+            return save if name == "save" else getattr(torch, name)
 
     checkpoints.torch = Torch()
     checkpoints._flush = flush_or_die
@@ -168,7 +166,7 @@ def losses_of(folder: Path) -> dict[int, float]:
 
 
 def everything_in(folder: Path, name: str = "last") -> dict[str, Any]:
-    """Return all that a checkpoint holds, but for times and for where the run's folder is."""
+    """Return all that a checkpoint holds that a run reads, but for times and the run's folder."""
     path = folder / "checkpoints" / f"{name}.ckpt"
     header = read_header(path)
     tensors = CheckpointTensors(path, header)
@@ -192,7 +190,8 @@ def _without_times(value: Any, folder: str) -> Any:
         return {
             (key.replace(folder, "") if isinstance(key, str) else key): _without_times(item, folder)
             for key, item in value.items()
-            if key not in ("train_seconds", "logged")
+            # Lightning writes the score of its last save, and neither reads nor restores it.
+            if key not in ("train_seconds", "logged", "current_score")
         }
     if isinstance(value, list | tuple):
         return [_without_times(item, folder) for item in value]

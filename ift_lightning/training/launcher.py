@@ -139,15 +139,17 @@ def _forwarded_signals(processes: dict[int, subprocess.Popen[bytes]]) -> Iterato
 def _wait(processes: dict[int, subprocess.Popen[bytes]]) -> set[int]:
     """Wait for all ranks; where one fails, end the others. Return those that were ended."""
     deadline: float | None = None
-    while any(process.poll() is None for process in processes.values()):
-        if deadline is None and any(process.returncode for process in processes.values()):
+    while True:
+        codes = {rank: process.poll() for rank, process in processes.items()}
+        left = {rank for rank, code in codes.items() if code is None}
+        if not left:
+            return set()
+        if deadline is None and any(codes.values()):
             deadline = time.monotonic() + _GRACE_SECONDS
         if deadline is not None and time.monotonic() > deadline:
-            left = {rank for rank, process in processes.items() if process.poll() is None}
             _kill(processes[rank] for rank in left)
             return left
         time.sleep(_POLL_SECONDS)
-    return set()
 
 
 def _kill(processes: Any) -> None:

@@ -18,6 +18,7 @@ from ift_lightning.training.launcher import free_port, launch
 from ift_lightning.training.ranks import Ranks
 
 TESTS = Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.timeout(60)
 
 
 @pytest.fixture(autouse=True)

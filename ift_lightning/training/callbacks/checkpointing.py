@@ -87,4 +87,5 @@ class SaveLast(Checkpoint):
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.state.fn == "fit":
+            self._stop = self._stop or self.requests.agreed()
             self._save_if_due(trainer)
