@@ -6,6 +6,7 @@ import io
 import os
 import random
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from strategy_runs import STRATEGIES, build
 
+from ift_lightning.errors import StoppedBySignal
 from ift_lightning.training import checkpoints
 from ift_lightning.training.callbacks.progress import is_step_end
 from ift_lightning.training.checkpoints import CheckpointTensors, read_header
@@ -221,7 +223,17 @@ def differences(first: Any, second: Any, where: str = "") -> list[str]:
     return [] if same else [f"{where}: {first!r} and {second!r}"]
 
 
-def train_on_ranks(
+def train_on_ranks(ranks: Ranks, runs: list[dict[str, Any]]) -> None:
+    """Train on this rank, one run after the other; what a signal stops is left as it is."""
+    for run in runs:
+        if len(runs) == 1:
+            _train_on_rank(ranks, **run)
+            continue
+        with suppress(StoppedBySignal):
+            _train_on_rank(ranks, **run)
+
+
+def _train_on_rank(
     ranks: Ranks,
     folder: str,
     *,

@@ -78,7 +78,7 @@ def write_checkpoint(
             parameters[_PREFIX + name], moments[name] = parameter, moment
     if writes:
         header = {**header, "optimizer_states": [{"param_groups": state.group_settings()}]}
-    stale = _shards_in_use(path) if rank == 0 else []
+    stale = [*_shards_in_use(path), *_unfinished(path)] if rank == 0 else []
     if sharded:
         names = _write_shards(path, parameters, moments, rank, world_size)
         header = {key: value for key, value in header.items() if key != "state_dict"}
@@ -117,6 +117,12 @@ def _write_shards(
 def _shards_in_use(path: Path) -> list[Path]:
     """Return the shards beside a checkpoint that bear its name."""
     return sorted((path.parent / _SHARDS).glob(f"{path.stem}-*"))
+
+
+def _unfinished(path: Path) -> list[Path]:
+    """Return what is left of writes of this checkpoint that were cut off."""
+    parts = path.parent.glob(f".{path.name}.*.part")
+    return [*parts, *(path.parent / _SHARDS).glob(f".{path.stem}-*.part")]
 
 
 def remove_checkpoint(path: Path) -> None:

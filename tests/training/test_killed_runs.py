@@ -10,7 +10,6 @@ import multiprocessing
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from killed_runs import (
@@ -156,9 +155,14 @@ def test_a_checkpoint_that_is_not_whole_is_refused(tmp_path: Path) -> None:
 
 def test_nothing_is_left_of_a_checkpoint_that_was_being_written(tmp_path: Path) -> None:
     assert exit_code(lambda: _die_half_way(tmp_path)) == -signal.SIGKILL
-    left = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
-    assert [name for name in left if not name.startswith(".")] == ["best.ckpt", "last.ckpt"]
+    whole = ["best.ckpt", "last.ckpt"]
+    parts, left = [], []
+    for path in (tmp_path / "checkpoints").iterdir():
+        (parts if path.name.startswith(".") else left).append(path.name)
+    assert (len(parts), sorted(left)) == (1, whole)
     assert read_header(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 2
+    resume(tmp_path, "lora")
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == whole
 
 
 def _die_half_way(folder: Path) -> None:
@@ -189,45 +193,72 @@ def test_steps_cut_otherwise_go_on_with_the_same_rows(
     assert found["num_target_tokens"] == expected["num_target_tokens"]
 
 
+STRATEGIES_HERE = ("ddp", "fsdp", "zero2", "zero3")
+TRAIN = "killed_runs:train_on_ranks"
+
+
+@pytest.fixture(scope="module")
+def uninterrupted_in_two(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Runs of every strategy in two processes, which are started once for all of them."""
+    folder = tmp_path_factory.mktemp("whole-in-two")
+    folders = {name: folder / name for name in STRATEGIES_HERE}
+    runs = [{"folder": str(path), "strategy": name} for name, path in folders.items()]
+    on_two_ranks(TRAIN, {"runs": runs}, folder)
+    return folders
+
+
+KILLS_IN_TWO = {
+    "ddp": [(0, "half", 3)],
+    "fsdp": [(0, "half", 3), (1, "micro-batch", 4)],
+    "zero2": [(1, "micro-batch", 4)],
+    "zero3": [(1, "half", 3)],
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp", "zero2", "zero3"])
-def test_killed_and_resumed_in_two_processes(strategy: str, tmp_path: Path) -> None:
-    """Either rank dies, in a step or while a shard is written; both are ended and started again."""
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    run = "killed_runs:train_on_ranks"
-    on_two_ranks(run, {"folder": str(whole), "strategy": strategy}, tmp_path)
-    for rank, moment, count in [(0, "half", 3), (1, "micro-batch", 4)]:
-        arguments = {
-            "folder": str(killed),
-            "strategy": strategy,
-            "kill_rank": rank,
-            "moment": moment,
-            "count": count,
-        }
+@pytest.mark.parametrize("strategy", STRATEGIES_HERE)
+def test_killed_and_resumed_in_two_processes(
+    strategy: str, uninterrupted_in_two: dict[str, Path], tmp_path: Path
+) -> None:
+    """A rank dies, in a step or while a shard is written; both are ended and started again."""
+    run = {"folder": str(tmp_path), "strategy": strategy}
+    for rank, moment, count in KILLS_IN_TWO[strategy]:
+        kill = {"kill_rank": rank, "moment": moment, "count": count}
         with pytest.raises(RankError, match=f"rank {rank} was killed by SIGKILL"):
-            on_two_ranks(run, arguments, tmp_path)
-    on_two_ranks(run, {"folder": str(killed), "strategy": strategy, "seed": 99}, tmp_path)
-    assert_same(killed, whole)
-    shards = list((killed / "checkpoints" / "shards").glob("*"))
+            on_two_ranks(TRAIN, {"runs": [{**run, **kill}]}, tmp_path)
+    on_two_ranks(TRAIN, {"runs": [{**run, "seed": 99}]}, tmp_path)
+    assert_same(tmp_path, uninterrupted_in_two[strategy])
+    shards = list((tmp_path / "checkpoints" / "shards").glob("*"))
     assert len(shards) == (0 if strategy == "ddp" else 4), "of two checkpoints and two ranks"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp", "zero2", "zero3"])
-def test_two_processes_and_one_take_turns(strategy: str, tmp_path: Path) -> None:
-    """Started on two and resumed on one, and the reverse: losses, rows and moments go on."""
-    reference, shrunk, grown = (tmp_path / name for name in ("reference", "shrunk", "grown"))
-    prepare(reference, dropout=0.0).fit()
-    arguments: dict[str, Any] = {"strategy": strategy, "dropout": 0.0}
+@pytest.fixture(scope="module")
+def took_turns(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs that are begun on two processes and ended on one, and the reverse."""
+    folder = tmp_path_factory.mktemp("turns")
     stop = {"kill_rank": 1, "moment": "step", "count": 2, "sent": int(signal.SIGTERM)}
-    with pytest.raises(StoppedBySignal):
-        on_two_ranks(
-            "killed_runs:train_on_ranks", {"folder": str(shrunk), **arguments, **stop}, tmp_path
-        )
+    begun, ended = [], []
+    for strategy in STRATEGIES_HERE:
+        how = {"strategy": strategy, "dropout": 0.0}
+        begun.append({"folder": str(folder / f"shrunk-{strategy}"), **how, **stop})
+        grown = folder / f"grown-{strategy}"
+        ended.append({"folder": str(grown), **how})
+        with pytest.raises(StoppedBySignal):
+            prepare(grown, dropout=0.0, callbacks=(KillAt("step", 2, signal.SIGTERM),)).fit()
+    on_two_ranks(TRAIN, {"runs": [*begun, *ended]}, folder)
+    prepare(folder / "reference", dropout=0.0).fit()
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", STRATEGIES_HERE)
+def test_two_processes_and_one_take_turns(strategy: str, took_turns: Path) -> None:
+    """Losses, rows and moments go on, whatever the number of processes becomes."""
+    reference, shrunk, grown = (
+        took_turns / name for name in ("reference", f"shrunk-{strategy}", f"grown-{strategy}")
+    )
+    assert read_header(shrunk / "checkpoints" / "last.ckpt")["global_step"] == 3
     prepare(shrunk, dropout=0.0).fit(resume=True)
-    with pytest.raises(StoppedBySignal):
-        prepare(grown, dropout=0.0, callbacks=(KillAt("step", 2, signal.SIGTERM),)).fit()
-    on_two_ranks("killed_runs:train_on_ranks", {"folder": str(grown), **arguments}, tmp_path)
     expected = everything_in(reference)
     for folder, per_step in ((shrunk, 4), (grown, 2)):
         assert losses_of(folder) == pytest.approx(losses_of(reference), abs=1e-5)
