@@ -33,6 +33,7 @@ from ift_lightning.training.ranks import (
     Ranks,
     barrier,
     from_main_rank,
+    patient_barrier,
     start_process_group,
     stop_process_group,
 )
@@ -147,7 +148,7 @@ class FineTuning:
             )
             if config.measure_before:
                 self.answers.before(run.module.model)
-                barrier()
+                patient_barrier("measured before")
             if config.measure_before and "before/test/loss" not in record.metrics:
                 run.measure_before()
                 # Data loaders draw from the generator, and training is not to depend on whether
@@ -187,7 +188,7 @@ class FineTuning:
                 with tempfile.TemporaryDirectory() as elsewhere:
                     path = rejected if self.ranks.is_main else Path(elsewhere) / rejected.name
                     data = assembly.prepare_data(self.config, self.tokenizer, path)
-            barrier()
+            patient_barrier(f"data {turn}")
         assert data is not None
         return data
 

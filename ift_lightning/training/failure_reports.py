@@ -20,7 +20,15 @@ from ift_lightning.errors import RankError, UserError
 from ift_lightning.training.ranks import Ranks
 
 # What a rank says whose only trouble is that another one has gone.
-_ECHOES = ("gloo", "nccl", "closed by peer", "connection reset", "tcpstore", "distbackenderror")
+_ECHOES = (
+    "gloo",
+    "nccl",
+    "closed by peer",
+    "connection reset",
+    "tcpstore",
+    "distbackenderror",
+    "distnetworkerror",
+)
 
 
 @dataclass(frozen=True)

@@ -35,8 +35,6 @@ from ift_lightning.training.failure_reports import (
 from ift_lightning.training.ranks import Ranks
 
 _POLL_SECONDS = 0.1
-_GRACE_SECONDS = 5.0
-"""How long ranks may take to end by themselves once one has failed."""
 
 _FORWARDED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 _FOLDER = "IFT_LIGHTNING_RANK_FOLDER"
@@ -55,6 +53,7 @@ def launch(
     module: str,
     ranks: Sequence[Ranks],
     log_folder: Path,
+    grace_seconds: float = 5.0,
 ) -> Any:
     """Run a module once per rank, and return what rank 0 made of the task.
 
@@ -63,6 +62,7 @@ def launch(
         module: Run as ``python -m``.
         ranks: Those of this machine.
         log_folder: Output of all but the first rank goes there, as ``rank-1.log`` and so on.
+        grace_seconds: How long ranks may take to end by themselves once one has failed.
 
     Raises:
         UserError: What one of the ranks raised.
@@ -78,7 +78,7 @@ def launch(
             with _forwarded_signals(processes) as forwarded:
                 for rank in ranks:
                     processes[rank.rank] = _start(module, rank, folder, log_folder)
-                killed = _wait(processes)
+                killed = _wait(processes, grace_seconds)
         finally:
             _kill(processes.values())
         codes = {rank: process.returncode for rank, process in processes.items()}
@@ -136,7 +136,7 @@ def _forwarded_signals(processes: dict[int, subprocess.Popen[bytes]]) -> Iterato
             signal.signal(number, handler)
 
 
-def _wait(processes: dict[int, subprocess.Popen[bytes]]) -> set[int]:
+def _wait(processes: dict[int, subprocess.Popen[bytes]], grace_seconds: float) -> set[int]:
     """Wait for all ranks; where one fails, end the others. Return those that were ended."""
     deadline: float | None = None
     while True:
@@ -145,7 +145,7 @@ def _wait(processes: dict[int, subprocess.Popen[bytes]]) -> set[int]:
         if not left:
             return set()
         if deadline is None and any(codes.values()):
-            deadline = time.monotonic() + _GRACE_SECONDS
+            deadline = time.monotonic() + grace_seconds
         if deadline is not None and time.monotonic() > deadline:
             _kill(processes[rank] for rank in left)
             return left

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
 from ift_lightning.errors import UserError
+
+_POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -149,6 +152,24 @@ def barrier() -> None:
 
     if dist.is_initialized() and dist.get_world_size() > 1:
         dist.barrier()
+
+
+def patient_barrier(name: str) -> None:
+    """Wait for all ranks, however long one of them takes: ``barrier`` gives up after a timeout.
+
+    Args:
+        name: Of this meeting; there is one of each name in the life of a process group.
+    """
+    import torch.distributed as dist
+
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return
+    # The store that the ranks have found each other by. Looking into it has no deadline.
+    store = dist.distributed_c10d._get_default_store()
+    keys = [f"ift_lightning/{name}/{rank}" for rank in range(dist.get_world_size())]
+    store.set(keys[dist.get_rank()], "here")
+    while not store.check(keys):
+        time.sleep(_POLL_SECONDS)
 
 
 def from_main_rank(value: str) -> str:

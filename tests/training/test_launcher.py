@@ -31,7 +31,13 @@ def start(folder: Path, *what: str) -> Any:
     port = free_port()
     ranks = [Ranks(i, len(what), i, len(what), main_port=port) for i in range(len(what))]
     task = {"folder": str(folder), "ranks": list(what)}
-    return launch(task, module="launcher_tasks", ranks=ranks, log_folder=folder / "ranks")
+    return launch(
+        task,
+        module="launcher_tasks",
+        ranks=ranks,
+        log_folder=folder / "ranks",
+        grace_seconds=1.5,
+    )
 
 
 def is_alive(folder: Path, rank: int) -> bool:
