@@ -10,6 +10,7 @@ import multiprocessing
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from killed_runs import (
@@ -28,6 +29,10 @@ from ift_lightning.training.checkpoints import read_header
 
 METHODS_HERE = ("lora", "adalora")
 pytestmark = pytest.mark.timeout(900)
+
+
+def slow(moment: str, count: int) -> Any:
+    return pytest.param(moment, count, marks=pytest.mark.slow)
 
 
 def exit_code(work: Callable[[], None]) -> int | None:
@@ -64,21 +69,22 @@ def assert_same(folder: Path, reference: Path) -> None:
         assert found == [], name
 
 
+# Every kind of moment in the fast tests, the others in the slow ones.
 KILLS = [
-    ("micro-batch", 0),
+    slow("micro-batch", 0),
     ("micro-batch", 4),
-    ("optimizer", 3),
-    ("step", 3),
+    slow("optimizer", 3),
+    slow("step", 3),
     ("step", 4),
-    ("validation", 3),
+    slow("validation", 3),
     ("validation", 6),
     # Files in the order of writing: last (step 2), best (3), last (4), best or last (6), …
-    ("half", 1),
-    ("half", 2),
+    slow("half", 1),
+    slow("half", 2),
     ("half", 3),
-    ("flushed", 2),
+    slow("flushed", 2),
     ("flushed", 3),
-    ("renamed", 2),
+    slow("renamed", 2),
     ("renamed", 4),
 ]
 
