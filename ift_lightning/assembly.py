@@ -46,10 +46,10 @@ from ift_lightning.modeling.adapters import (
 )
 from ift_lightning.modeling.loading import (
     check_model_folder,
-    load_base_model,
     load_tokenizer,
     tokenizer_fingerprint,
 )
+from ift_lightning.modeling.shared_weights import base_model
 from ift_lightning.templating.examples import ExampleBuilder
 from ift_lightning.templating.template import Template
 from ift_lightning.templating.weights import KeyTokens, LossWeights
@@ -125,6 +125,18 @@ def resume_fingerprint(config: TrainConfig) -> str:
     # With a budget of target tokens they decide which rows the last step has.
     if config.budget.name != "target_tokens":
         values["trainer"].pop("max_epochs")
+    values["budget"].pop("max_seconds")
+    return json_fingerprint(values)
+
+
+def evaluation_fingerprint(config: TrainConfig) -> str:
+    """Identify how a run's answers are made and scored."""
+    names = ("evaluate", "generation", "metrics", "measure_before")
+    values = {name: plain(getattr(config, name)) for name in names}
+    values["max_new_tokens"] = [config.data.max_new_tokens, config.cot_level.max_new_tokens]
+    for name in ("batch_size", "keep_completions"):  # how fast, and what stays in the cache
+        if isinstance(values["generation"], dict):
+            values["generation"].pop(name, None)
     return json_fingerprint(values)
 
 
@@ -132,12 +144,12 @@ def _what_is_trained(config: TrainConfig) -> dict[str, Any]:
     values: dict[str, Any] = plain(config)
     for name in ("run_dir", "resume", "name", "logger", "measure_before"):
         values.pop(name)
-    for name in ("evaluate", "generation", "sandbox", "metrics"):
+    for name in ("evaluate", "generation", "sandbox", "metrics", "sweep"):
         values.pop(name)
     for name in ("cache_dir", "num_workers", "max_new_tokens"):
         values["data"].pop(name)
     values["cot_level"].pop("max_new_tokens")
-    for name in ("progress_bar", "log_every_n_steps"):
+    for name in ("progress_bar", "log_every_n_steps", "num_threads"):
         values["trainer"].pop(name)
     return values
 
@@ -317,8 +329,9 @@ def weights_dtype(config: TrainConfig) -> torch.dtype:
 def build_base_model(config: TrainConfig, tokenizer: Any) -> Any:
     """Load the base model at the config's precision and attention."""
     model = config.model
-    return load_base_model(
+    return base_model(
         model.path,
+        trains_base=config.peft.config is None,
         revision=model.revision,
         dtype=weights_dtype(config),
         quantization=config.precision.quantization,

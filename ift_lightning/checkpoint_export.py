@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
-from ift_lightning import assembly
+from ift_lightning import assembly, budgets
 from ift_lightning.config.entry import register_resolvers, to_dataclass
 from ift_lightning.config.schema import PrecisionConfig, TrainConfig
 from ift_lightning.errors import UserError
@@ -39,7 +38,9 @@ def export_checkpoint(run: Path, name: str, folder: Path) -> None:
     header = read_header(path)
     config = _config_of(run)
     tokenizer = assembly.build_tokenizer(config)
-    model = assembly.build_model(config, tokenizer, _num_steps(config, run))
+    num_steps = _num_steps(run)
+    config, _ = budgets.with_budgeted_size(config, tokenizer, num_steps)
+    model = assembly.build_model(config, tokenizer, num_steps)
     CheckpointTensors(path, header).restore_parameters(TrainedState(model))
     if peft_type(model) == "ADALORA":
         AdaLoraController(model).prepare_export()
@@ -63,9 +64,7 @@ def _config_of(run: Path) -> TrainConfig:
     return config
 
 
-def _num_steps(config: TrainConfig, run: Path) -> int:
-    """Return the optimizer steps of a run, which AdaLoRA's settings ask for."""
-    trainer = config.trainer
-    rows: Any = read_run_record(run)["data"].get("num_train", 0)
-    steps_per_epoch = math.ceil(rows / trainer.global_batch_size)
-    return trainer.max_steps or math.ceil(trainer.max_epochs * steps_per_epoch)
+def _num_steps(run: Path) -> int:
+    """Return the optimizer steps planned for a run, which AdaLoRA's settings ask for."""
+    budget: dict[str, Any] = read_run_record(run)["data"]["budget"]
+    return int(budget.get("num_steps") or budgets.MANY_STEPS)

@@ -14,7 +14,7 @@ from ift_lightning.reporting.build import ReportFiles, write_report
 from ift_lightning.reporting.fairness import check_evaluations
 from ift_lightning.reporting.judgement import is_judgement, judge
 from ift_lightning.reporting.runs import Run, RunSet, read_run, read_runs, read_sweep
-from ift_lightning.reporting.sentences import sentence
+from ift_lightning.reporting.summary import summarise
 
 
 def report(config: ReportConfig) -> ReportFiles:
@@ -157,17 +157,6 @@ def _test_scores(run: Run) -> dict[str, float]:
 
 def _show(analysis: Analysis, files: ReportFiles) -> None:
     """Print what was found, and where it stands."""
-    for item in analysis.left_out:
-        print(f"left out: {item.folder}: {item.reason}")
-    table = analysis.main
-    if table is not None:
-        for pair in table.pairs:
-            print(sentence(pair, table.info))
-    for change in analysis.before_after:
-        if change.tables:
-            print(f"{change.arm}: {sentence(change.tables[0].pairs[0], change.tables[0].info)}")
-    for arm in analysis.arms:
-        marks = analysis.fairness.marks(arm.name)
-        if marks:
-            print(f"warning: {arm.name} differs from the other arms in: {', '.join(marks)}")
+    for line in summarise(analysis):
+        print(line)
     print(f"report:   {files.html}\nmarkdown: {files.markdown}")

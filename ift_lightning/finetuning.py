@@ -14,10 +14,10 @@ import lightning as L
 import torch
 from hydra.core.hydra_config import HydraConfig
 
-from ift_lightning import assembly
+from ift_lightning import assembly, budgets
 from ift_lightning.config.checks import check_hardware
 from ift_lightning.config.schema import ReloadCheck, TrainConfig
-from ift_lightning.data.batching import PlannedMicroBatch
+from ift_lightning.data.batching import PlannedMicroBatch, StepPlanner
 from ift_lightning.data.datamodule import InstructionDataModule, collate
 from ift_lightning.data.mask_audit import audit_masks, render_sample
 from ift_lightning.data.token_cache import TokenizedData
@@ -122,6 +122,7 @@ class FineTuning:
             overrides=overrides,
             config_fingerprint=assembly.config_fingerprint(config),
             resume_fingerprint=assembly.resume_fingerprint(config),
+            evaluation_fingerprint=assembly.evaluation_fingerprint(config),
         )
         self.recorder = RunRecorder(self.folder, self.record, enabled=ranks.is_main)
 
@@ -155,6 +156,7 @@ class FineTuning:
                 # anything was measured before.
                 self._seed()
             run.fit(resume=config.resume)
+            budgets.record_spent(record)
             record.performance["exported_step"] = run.keep_best_weights()
             run.test()
             self._put_together(run)
@@ -272,14 +274,8 @@ class FineTuning:
         trainer = config.trainer
         planner = assembly.build_planner(config, self.data)
         steps_per_epoch = planner.steps_per_epoch
-        num_steps = assembly.number_of_steps(config, planner)
-        max_target_tokens = assembly.max_target_tokens(config, self.data)
-        self.record.data["budget"] = {
-            "name": config.budget.name,
-            "max_target_tokens": max_target_tokens,
-            "num_steps": num_steps,
-            "num_target_tokens": planner.num_target_tokens(num_steps),
-        }
+        num_steps = budgets.number_of_steps(config, planner)
+        self._choose_size(planner, num_steps)
         datamodule = InstructionDataModule(
             self.data.splits,
             pad_token_id=self.tokenizer.pad_token_id,
@@ -290,7 +286,7 @@ class FineTuning:
             seed=config.seed,
             shuffle_window=config.data.shuffle_window,
             num_workers=config.data.num_workers,
-            max_target_tokens=max_target_tokens,
+            max_target_tokens=assembly.max_target_tokens(config, self.data),
         )
         run = TrainingRun(
             self._build_module(num_steps),
@@ -303,6 +299,15 @@ class FineTuning:
         )
         log_samples(run.trainer.loggers, self._samples(config.logger.num_samples, color=False))
         return run
+
+    def _choose_size(self, planner: StepPlanner, num_steps: int) -> None:
+        """Give the method the size that the budget asks for, and record the budget."""
+        self.config, sized = budgets.with_budgeted_size(self.config, self.tokenizer, num_steps)
+        self.record.data["budget"] = budgets.describe_budget(
+            self.config, self.data, planner, num_steps, sized
+        )
+        if sized is not None:
+            print(f"size: {budgets.describe_size(sized, self.config.peft.name)}")
 
     def _build_module(self, num_steps: int) -> InstructionTuningModule:
         config = self.config
@@ -322,10 +327,12 @@ class FineTuning:
             else None,
         }
         self.recorder.write()
+        seconds = config.budget.max_seconds
+        length = f"{num_steps} steps" if seconds is None else f"{seconds:g} s, in steps"
         print(
             f"model: {config.model.name}, {total:,} parameters, {trainable:,} of them trained "
             f"({trainable / total:.3%}) by {config.peft.name}\n"
-            f"training: {num_steps} steps of {config.trainer.global_batch_size} rows"
+            f"training: {length} of {config.trainer.global_batch_size} rows"
         )
         return InstructionTuningModule(
             model,
@@ -357,6 +364,7 @@ class FineTuning:
             num_steps=num_steps,
             steps_per_epoch=steps_per_epoch,
             micro_batches_per_step=datamodule.planner(self.ranks.world_size).micro_batches_per_step,
+            max_seconds=config.budget.max_seconds,
             precision=config.precision.trainer,
             accelerator=trainer.accelerator,
             gradient_clip_norm=trainer.gradient_clip_norm,

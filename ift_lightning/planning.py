@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM
 
-from ift_lightning import assembly
+from ift_lightning import assembly, budgets
 from ift_lightning.config.checks import check_hardware
 from ift_lightning.config.schema import PlanConfig, TrainConfig
+from ift_lightning.data.batching import StepPlanner
 from ift_lightning.data.mask_audit import audit_masks
 from ift_lightning.data.token_cache import TokenizedData
-from ift_lightning.modeling.adapters import attach_adapter, count_parameters
-from ift_lightning.modeling.loading import load_config
+from ift_lightning.modeling.adapters import count_parameters
+from ift_lightning.modeling.sizing import SizedMethod, attach_weightless
 
 # Bytes per weight of a quantized linear layer: 4 bits and an 8-bit scale for each 64 weights
 # (the scales of scales add less than a thousandth), and 8 bits.
@@ -47,8 +47,11 @@ def plan(config: PlanConfig) -> dict[str, Any]:
     rejected_path = Path(config.run_dir) / "rejected.jsonl"
     data = assembly.prepare_data(config, tokenizer, rejected_path)
     mask = audit_masks(data.splits, min_supervised_share=config.audit.min_supervised_share)
-    work = _plan_work(config, data)
-    model = build_meta_model(config, tokenizer, work["num_steps"])
+    planner = assembly.build_planner(config, data)
+    num_steps = budgets.number_of_steps(config, planner)
+    config, sized = _with_size(config, tokenizer, num_steps)
+    work = _plan_work(config, data, planner, num_steps)
+    model = build_meta_model(config, tokenizer, num_steps)
     total, trainable = count_parameters(model)
     result = {
         "model": {
@@ -58,11 +61,14 @@ def plan(config: PlanConfig) -> dict[str, Any]:
             "num_trainable_parameters": trainable,
         },
         "data": mask,
+        "budget": budgets.describe_budget(config, data, planner, num_steps, sized),
         "work": work,
         "memory_bytes_estimate": estimate_memory(config, model, work),
         "time_estimate": _estimate_time(config, total, trainable, work),
     }
     _print_plan(config, result)
+    if sized is not None:
+        print(f"size      {budgets.describe_size(sized, config.peft.name)}")
     if config.output:
         output = Path(config.output).expanduser()
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -73,30 +79,33 @@ def plan(config: PlanConfig) -> dict[str, Any]:
 
 def build_meta_model(config: TrainConfig, tokenizer: Any, num_steps: int) -> Any:
     """Return the model with its adapter on the ``meta`` device, where tensors have no storage."""
-    model_config = load_config(
-        config.model.path,
-        revision=config.model.revision,
-        trust_remote_code=config.model.trust_remote_code,
+    return attach_weightless(
+        budgets.weightless_base(config, tokenizer),
+        assembly.peft_settings(config, num_steps),
+        gradient_checkpointing=config.trainer.gradient_checkpointing,
+        new_token_ids=tokenizer.convert_tokens_to_ids(list(config.model.add_tokens)),
     )
-    with torch.device("meta"):
-        base = AutoModelForCausalLM.from_config(
-            model_config, trust_remote_code=config.model.trust_remote_code
-        )
-        if len(tokenizer) > base.get_input_embeddings().num_embeddings:
-            base.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-        return attach_adapter(
-            base,
-            assembly.peft_settings(config, num_steps),
-            gradient_checkpointing=config.trainer.gradient_checkpointing,
-            new_token_ids=tokenizer.convert_tokens_to_ids(list(config.model.add_tokens)),
-        )
 
 
-def _plan_work(config: TrainConfig, data: TokenizedData) -> dict[str, Any]:
-    """Return steps, tokens and the largest micro-batch of the run, following its real plan."""
+def _with_size(
+    config: PlanConfig, tokenizer: Any, num_steps: int
+) -> tuple[PlanConfig, SizedMethod | None]:
+    changed, sized = budgets.with_budgeted_size(config, tokenizer, num_steps)
+    assert isinstance(changed, PlanConfig)
+    return changed, sized
+
+
+def _plan_work(
+    config: TrainConfig, data: TokenizedData, planner: StepPlanner, num_steps: int
+) -> dict[str, Any]:
+    """Return steps, tokens and the largest micro-batch of the run, following its real plan.
+
+    Where the clock ends the run, the number of steps is None, and tokens are those of one pass.
+    """
     train = data.splits["train"]
-    planner = assembly.build_planner(config, data)
-    num_steps = assembly.number_of_steps(config, planner)
+    by_clock = num_steps == budgets.MANY_STEPS
+    if by_clock:
+        num_steps = planner.steps_per_epoch
     # One pass stands for the others: rows are the same, only their order differs.
     counted = min(num_steps, planner.steps_per_epoch)
     tokens = padded = largest = 0
@@ -109,7 +118,7 @@ def _plan_work(config: TrainConfig, data: TokenizedData) -> dict[str, Any]:
             tokens += int(lengths.sum())
     scale = num_steps / counted
     return {
-        "num_steps": num_steps,
+        "num_steps": None if by_clock else num_steps,
         "steps_per_epoch": planner.steps_per_epoch,
         "micro_batches_per_step": planner.micro_batches_per_step,
         "num_tokens": round(tokens * scale),
@@ -211,8 +220,15 @@ def _print_plan(config: TrainConfig, result: dict[str, Any]) -> None:
         f"rows      {train['num_rows']:,} to train on, the longest of {train['longest_row']} "
         f"tokens; {train['supervised_share']:.1%} of the tokens are supervised"
     )
+    rows = config.trainer.global_batch_size
+    steps = (
+        f"as many steps of {rows} rows as {config.budget.max_seconds:g} s hold; a pass over the "
+        f"rows takes {work['steps_per_epoch']:,}"
+        if work["num_steps"] is None
+        else f"{work['num_steps']:,} steps of {rows} rows"
+    )
     print(
-        f"work      {work['num_steps']:,} steps of {config.trainer.global_batch_size} rows: "
+        f"work      {steps}: "
         f"{work['num_tokens']:,} tokens, {work['num_tokens_with_padding']:,} with padding, "
         f"{work['num_target_tokens']:,} supervised"
     )
@@ -224,7 +240,9 @@ def _print_plan(config: TrainConfig, result: dict[str, Any]) -> None:
     )
     print(f"memory    about {memory['total'] / 2**30:.2f} GiB ({parts})")
     estimate = result["time_estimate"]
+    whole = "a pass takes " if work["num_steps"] is None else ""
+    speed = estimate["matrix_operations_per_second"] / 1e9
     print(
-        f"time      at least {estimate['seconds_at_least']:,.0f} s, if this machine did nothing "
-        f"but matrix products at {estimate['matrix_operations_per_second'] / 1e9:,.0f} Gflop/s"
+        f"time      {whole}at least {estimate['seconds_at_least']:,.0f} s, if this machine did "
+        f"nothing but matrix products at {speed:,.0f} Gflop/s"
     )

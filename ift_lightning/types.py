@@ -210,6 +210,7 @@ class RunRecord:
     overrides: list[str]
     config_fingerprint: str
     resume_fingerprint: str | None = None  # the config without the run's length
+    evaluation_fingerprint: str | None = None  # how answers are made and scored
     status: RunStatus = RunStatus.RUNNING
     error: str | None = None
     model: dict[str, Any] = field(default_factory=dict)
@@ -220,6 +221,7 @@ class RunRecord:
     environment: dict[str, Any] = field(default_factory=dict)
     started_at: str = ""  # ISO 8601, UTC
     finished_at: str | None = None
+    reused_from: str | None = None  # folder of the same run in another sweep, which stands in here
     schema: int = RUN_RECORD_SCHEMA
 
     def to_json(self) -> dict[str, Any]:

@@ -204,6 +204,35 @@ def test_resumed_run_goes_on_to_the_same_weights(run: Run, tmp_path: Path) -> No
     assert record_of(resumed)["performance"]["num_steps"] == 6
 
 
+@pytest.mark.parametrize("method", ["lora", "adalora"])
+def test_a_run_killed_behind_its_last_step_only_has_to_end(
+    run: Run, tmp_path: Path, method: str
+) -> None:
+    import shutil
+
+    words = (f"peft={method}", "trainer.max_steps=10")
+    whole = run(*words, folder="whole")
+    killed = tmp_path / "killed"
+    shutil.copytree(whole, killed)
+    shutil.rmtree(killed / "adapter")
+    record = record_of(killed)
+    for name in ("test/loss", "train/loss"):
+        del record["metrics"][name]
+    kept = {key: record[key] for key in record if key not in ("audit", "performance")}
+    (killed / "run.json").write_text(
+        json.dumps(kept | {"status": "running", "audit": {}, "performance": {}})
+    )
+    resumed = record_of(run(*words, "resume=true", folder="killed"))
+    expected = record_of(whole)
+    assert resumed["status"] == "completed"
+    assert resumed["audit"]["trainability"] == expected["audit"]["trainability"]
+    assert resumed["performance"]["num_steps"] == 10
+    assert resumed["performance"]["num_tokens_seen"] == expected["performance"]["num_tokens_seen"]
+    name = "adapter/adapter_model.safetensors"
+    assert (killed / name).read_bytes() == (whole / name).read_bytes()
+    assert resumed["metrics"]["test/loss"] == expected["metrics"]["test/loss"]
+
+
 def test_resume_without_a_checkpoint_says_where_it_looked(run: Run) -> None:
     with pytest.raises(UserError, match=r"last\.ckpt.*hydra\.run\.dir"):
         run("resume=true")

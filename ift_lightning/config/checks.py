@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ift_lightning.config.budget_checks import check_budget
 from ift_lightning.config.schema import DataSource, TrainConfig
 from ift_lightning.config.strategy_checks import check_strategy, check_strategy_hardware
 from ift_lightning.errors import UserError, suggest
@@ -30,7 +31,7 @@ def check_config(config: TrainConfig, *, trains: bool = True) -> None:
     _check_method(config)
     _check_trainer(config)
     _check_levels(config)
-    _check_budget(config)
+    check_budget(config)
     if trains:
         check_strategy(config)
 
@@ -73,30 +74,6 @@ def _check_levels(config: TrainConfig) -> None:
         raise UserError(
             "data_variant=reverse has no reasoning of its own; leave data.require_levels out"
         )
-
-
-def _check_budget(config: TrainConfig) -> None:
-    budget = config.budget
-    if budget.name != "target_tokens":
-        if budget.max_target_tokens is not None:
-            raise UserError(
-                f"budget.max_target_tokens={budget.max_target_tokens} goes together with "
-                "budget=target_tokens"
-            )
-        return
-    if config.trainer.max_steps is not None:
-        raise UserError(
-            f"budget=target_tokens and trainer.max_steps={config.trainer.max_steps} both say how "
-            "long the run is; leave one of them out"
-        )
-    if budget.max_target_tokens is None and not config.data.require_levels:
-        raise UserError(
-            "budget=target_tokens needs a number, budget.max_target_tokens=N, or the levels of "
-            "reasoning that are compared, data.require_levels=[simple,normal,complex]: the one "
-            "with the fewest target tokens is the measure then"
-        )
-    if budget.max_target_tokens is not None and budget.max_target_tokens < 1:
-        raise UserError(f"budget.max_target_tokens={budget.max_target_tokens} is below 1")
 
 
 def _check_method(config: TrainConfig) -> None:

@@ -7,6 +7,7 @@ to answer at once.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import re
 import sys
@@ -27,6 +28,7 @@ from ift_lightning.errors import RankError, UserError, suggest
 
 ConfigT = TypeVar("ConfigT")
 PACKAGE_DIR = Path(__file__).resolve().parents[1]
+_LONGEST_NAME = 120  # characters of a folder's name; file systems allow 255 bytes
 
 
 def config_dir() -> Path:
@@ -47,8 +49,23 @@ def unused_path(path: str) -> str:
     return candidate
 
 
+def point_folder(text: str, number: object) -> str:
+    """Return the folder's name of a point: its overrides, without what a path cannot hold.
+
+    Args:
+        text: The overrides that differ, ``peft=lora,seed=0``.
+        number: The point's number, its name where nothing differs.
+    """
+    name = re.sub(r"[^\w.=+,@-]+", "_", text).strip("_.")
+    if len(name) > _LONGEST_NAME:
+        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+        name = f"{name[:_LONGEST_NAME]}-{digest}"
+    return name or str(number)
+
+
 def register_resolvers() -> None:
-    """Make ``${unused_path:…}`` and ``${package_path:…}`` known to OmegaConf."""
+    """Make our own ``${unused_path:…}``, ``${package_path:…}`` and ``${point_folder:…}`` known."""
+    OmegaConf.register_new_resolver("point_folder", point_folder, replace=True)
     # Cached, so that the answer stays the same once the folder has been made.
     OmegaConf.register_new_resolver("unused_path", unused_path, use_cache=True, replace=True)
     OmegaConf.register_new_resolver(
@@ -128,6 +145,8 @@ def entry_point(
     schema: type[ConfigT],
     *,
     complete: Callable[[DictConfig], DictConfig] | None = None,
+    arguments: Callable[[list[str]], list[str]] | None = None,
+    around: Callable[[Callable[[], Any]], Any] | None = None,
 ) -> Callable[[Callable[[ConfigT], Any]], Any]:
     """Turn ``function(config)`` into ``main()`` of ``python -m ift_lightning.NAME``.
 
@@ -135,6 +154,8 @@ def entry_point(
         name: Root config, ``conf/NAME.yaml``.
         schema: Dataclass of the root config.
         complete: Changes the composed config before it becomes a dataclass.
+        arguments: Changes the words of the command line before Hydra reads them.
+        around: Calls Hydra's main function, which it is given, and does what belongs around it.
     """
     register_resolvers()
     register_schema(name, schema)
@@ -155,9 +176,10 @@ def entry_point(
             # With this set, Hydra hands exceptions on to us instead of printing them itself.
             wanted_traceback = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("0", "")
             os.environ["HYDRA_FULL_ERROR"] = "1"
-            sys.argv[1:] = allow_new_keys(sys.argv[1:], schema)
             try:
-                return wrapped()
+                words = arguments(sys.argv[1:]) if arguments is not None else sys.argv[1:]
+                sys.argv[1:] = allow_new_keys(words, schema)
+                return around(wrapped) if around is not None else wrapped()
             except (UserError, RankError) as error:
                 return _fail(str(error), wanted_traceback)
             except (HydraException, OmegaConfBaseException) as error:
@@ -214,6 +236,8 @@ def explain_composition_error(error: BaseException, schema: type) -> str:
 def _chain(error: BaseException) -> list[BaseException]:
     links: list[BaseException] = [error]
     while (cause := links[-1].__cause__ or links[-1].__context__) is not None:
+        if any(cause is link for link in links):  # an error that was raised again
+            break
         links.append(cause)
     return links
 

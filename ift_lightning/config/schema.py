@@ -21,6 +21,7 @@ from ift_lightning.config.generation_schema import GenerationConfig
 from ift_lightning.config.metrics_schema import MetricsConfig
 from ift_lightning.config.sandbox_schema import SandboxConfig
 from ift_lightning.config.strategy_schema import StrategyConfig
+from ift_lightning.config.sweep_schema import SweepConfig
 
 
 class BadRows(Enum):
@@ -334,6 +335,7 @@ class TrainConfig:
     sandbox: SandboxConfig = MISSING
     metrics: MetricsConfig = MISSING
     audit: AuditConfig = field(default_factory=AuditConfig)
+    sweep: SweepConfig = field(default_factory=SweepConfig)
 
 
 @dataclass

@@ -139,11 +139,19 @@ _EMPTY_ROW = 1e-6
 
 @torch.no_grad()
 def _fill_empty_rows(model: Any) -> None:
-    """Give every row of every linear layer a length: DoRA divides by it, and 0 / 0 is no number."""
+    """Give every row of every linear layer a length: DoRA divides by it, and 0 / 0 is no number.
+
+    A matrix that has empty rows gets storage of its own: other models may share the present one.
+    """
     for module in model.modules():
-        if isinstance(module, torch.nn.Linear) and module.weight.is_floating_point():
+        if not isinstance(module, torch.nn.Linear) or module.weight.is_meta:
+            continue
+        if module.weight.is_floating_point():
             empty = module.weight.float().norm(dim=1) == 0
-            module.weight[empty] = _EMPTY_ROW
+            if bool(empty.any()):
+                filled = module.weight.detach().clone()
+                filled[empty] = _EMPTY_ROW
+                module.weight.data = filled  # the parameter stays, and stays tied
 
 
 def attach_adapter(

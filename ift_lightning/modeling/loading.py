@@ -164,15 +164,20 @@ def load_base_model(
     except _UNREADABLE as error:
         raise _cannot_load("model", path, revision, error) from error
     _refuse_random_weights(found, path)
+    grow_vocabulary(model, vocabulary_size)
+    model.config.use_cache = False  # keys and values are of no use in training
+    if options.get("quantization_config") is not None:
+        _keep_quantized_weights_as_they_are(model)
+    return model
+
+
+def grow_vocabulary(model: Any, vocabulary_size: int | None) -> None:
+    """Add rows to a model's embeddings where it has fewer than ``vocabulary_size``."""
     if (
         vocabulary_size is not None
         and vocabulary_size > model.get_input_embeddings().num_embeddings
     ):
         model.resize_token_embeddings(vocabulary_size)
-    model.config.use_cache = False  # keys and values are of no use in training
-    if options.get("quantization_config") is not None:
-        _keep_quantized_weights_as_they_are(model)
-    return model
 
 
 def _refuse_random_weights(found: Mapping[str, Any], path: str) -> None:
@@ -239,6 +244,20 @@ def load_config(path: str, *, revision: str | None = None, trust_remote_code: bo
         raise _cannot_load("configuration", path, revision, error) from error
 
 
+def _files_of_weights(path: str) -> list[Path]:
+    return sorted(
+        file
+        for pattern in (*_WEIGHT_FILES, "config.json")
+        for file in Path(path).expanduser().glob(pattern)
+    )
+
+
+def weight_file_stamps(path: str) -> tuple[tuple[str, int, int], ...]:
+    """Return names, sizes and times of a folder's weight files; nothing for a hub name."""
+    files = _files_of_weights(path) if is_local(path) else []
+    return tuple((str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files)
+
+
 def weights_fingerprint(path: str, revision: str | None, cache_folder: Path) -> str:
     """Return what identifies the base weights: the hub commit, or a hash of the folder's files.
 
@@ -252,12 +271,8 @@ def weights_fingerprint(path: str, revision: str | None, cache_folder: Path) -> 
     """
     if not is_local(path):
         return f"hub:{path}@{revision or 'main'}"
-    files = sorted(
-        file
-        for pattern in (*_WEIGHT_FILES, "config.json")
-        for file in Path(path).expanduser().glob(pattern)
-    )
-    stats = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+    stats = weight_file_stamps(path)
+    files = _files_of_weights(path)
     stamp = hashlib.sha256(json.dumps(stats).encode()).hexdigest()[:16]
     remembered = cache_folder / "weights" / stamp
     if remembered.is_file():

@@ -23,6 +23,7 @@ from ift_lightning.reporting.document import (
     Section,
     Table,
 )
+from ift_lightning.reporting.fairness import Kind
 from ift_lightning.reporting.score_sections import score_blocks
 from ift_lightning.reporting.sentences import number, sentence
 
@@ -135,7 +136,8 @@ def _fairness(analysis: Analysis) -> list[Block]:
         return [Paragraph("There is one arm, so nothing can differ.")]
     blocks: list[Block] = []
     besides = [finding for finding in fairness.findings if not finding.follows]
-    follows = [finding for finding in fairness.findings if finding.follows]
+    options = [item for item in fairness.findings if item.follows and item.kind is Kind.CONFIG]
+    free = [item for item in fairness.findings if item.follows and item.kind is not Kind.CONFIG]
     if besides:
         blocks.append(
             Table(
@@ -154,8 +156,13 @@ def _fairness(analysis: Analysis) -> list[Block]:
         )
     else:
         blocks.append(Paragraph("Nothing differs besides what is compared."))
-    if follows:
-        names = ", ".join(finding.aspect.removeprefix("option ") for finding in follows)
+    for finding in free:
+        values = "; ".join(f"{arm}: {value}" for arm, value in finding.values.items())
+        blocks.append(
+            Paragraph(f"The budget, the same in all arms, leaves {finding.aspect} free: {values}.")
+        )
+    if options:
+        names = ", ".join(finding.aspect.removeprefix("option ") for finding in options)
         blocks.append(Paragraph(f"These options belong to what is compared, and differ: {names}."))
     if fairness.same:
         blocks.append(Paragraph(f"The same in all arms: {', '.join(fairness.same)}."))

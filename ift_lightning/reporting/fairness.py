@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from ift_lightning.reporting.arms import Arm, is_factor
+from ift_lightning.reporting.budgets import budget_leaves_free, missed_sizes
 from ift_lightning.reporting.runs import Run
 
 
@@ -164,6 +165,7 @@ def check_fairness(arms: Sequence[Arm]) -> Fairness:
     _compare_seeds(arms, result)
     for aspect in _ASPECTS:
         _compare_aspect(aspect, arms, result)
+    _compare_sizes(arms, result)
     _compare_configs(arms, result)
     return result
 
@@ -212,9 +214,31 @@ def _compare_aspect(aspect: _Aspect, arms: Sequence[Arm], result: Fairness) -> N
     shown = {name: _shown(list(runs.values())) for name, runs in raw.items()}
     if len(set(shown.values())) == 1:  # such as two fingerprints that begin alike
         shown = {name: f"{text} (differs)" if name in odd else text for name, text in shown.items()}
+    by_budget = budget_leaves_free(aspect.name, arms)
     result.findings.append(
-        Finding(aspect.name, aspect.kind, shown, odd, consequence=aspect.consequence)
+        Finding(
+            aspect.name,
+            aspect.kind,
+            shown,
+            odd,
+            follows=by_budget,
+            consequence="the common budget leaves it free" if by_budget else aspect.consequence,
+        )
     )
+
+
+def _compare_sizes(arms: Sequence[Arm], result: Fairness) -> None:
+    """Name arms whose method has no size that comes near a budget of trainable parameters."""
+    missed = missed_sizes(arms)
+    if missed is None:
+        return
+    aspect = "budget of trainable parameters"
+    if not missed:
+        result.same.append(aspect)
+        return
+    values = {arm.name: missed.get(arm.name, "kept") for arm in arms}
+    why = "no size of the method comes nearer"
+    result.findings.append(Finding(aspect, Kind.BUDGET, values, tuple(missed), consequence=why))
 
 
 def _by_seed(aspect: _Aspect, arm: Arm) -> dict[int, Any]:

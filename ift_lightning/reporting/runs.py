@@ -102,25 +102,38 @@ def read_runs(folders: Sequence[Path]) -> RunSet:
 def read_sweep(folder: Path) -> RunSet:
     """Read all runs below a folder, such as ``outputs/multirun/DATE/TIME``.
 
-    A numbered folder of a sweep that has no ``run.json`` was not started, or failed before it could
-    write one; it is named.
+    A point of the sweep that has no ``run.json`` was not started, or failed before it could write
+    one; it is named. Runs that a sweep set aside (``superseded``) are not read.
 
     Raises:
         UserError: There is no run below the folder.
     """
     if not folder.is_dir():
         raise UserError(f"sweep={folder}: there is no such folder")
-    paths = sorted({path.parent for path in folder.rglob("run.json")}, key=_numerically)
+    found_at = (path.parent for path in folder.rglob("run.json"))
+    paths = sorted({path for path in found_at if "superseded" not in path.parts}, key=_numerically)
     if not paths:
         raise UserError(
             f"sweep={folder}: no run.json below it. Give the folder of a sweep, such as "
             "outputs/multirun/DATE/TIME"
         )
     found = read_runs(paths)
-    for child in sorted(folder.iterdir(), key=_numerically):
-        if child.is_dir() and child.name.isdigit() and child not in paths:
+    for child in _points_of(folder):
+        if child not in paths:
             found.left_out.append(LeftOut(child, "it has no run.json: it never started"))
     return found
+
+
+def _points_of(folder: Path) -> list[Path]:
+    """Return the folders that a sweep has, or was to have, for its points."""
+    children = {path.parents[1] for path in folder.glob("*/.hydra/overrides.yaml")}
+    children |= {path for path in folder.iterdir() if path.is_dir() and path.name.isdigit()}
+    try:
+        planned = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))["points"] or []
+        children |= {folder / str(point["folder"]) for point in planned}
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # made by another program, or by hand
+    return sorted(children, key=_numerically)
 
 
 def _numerically(path: Path) -> list[tuple[int, int | str]]:

@@ -24,6 +24,7 @@ from ift_lightning.training.callbacks.progress import (
 )
 from ift_lightning.training.callbacks.recording import RunRecordCallback
 from ift_lightning.training.callbacks.stopping import StopRequests
+from ift_lightning.training.callbacks.time_budget import TimeBudget
 from ift_lightning.training.callbacks.trainability import TrainabilityAudit
 from ift_lightning.training.checkpoints import CheckpointTensors, read_header
 from ift_lightning.training.memory import peak_memory_bytes, reset_peak_memory
@@ -46,9 +47,10 @@ class RunSettings:
     """How a run goes, apart from model and data.
 
     Args:
-        num_steps: Optimizer steps.
+        num_steps: Optimizer steps; with ``max_seconds``, more than there will be.
         steps_per_epoch: Optimizer steps in a pass over the training rows.
         micro_batches_per_step: On each rank.
+        max_seconds: Seconds of training, after which the run ends; None to go on to the last step.
         precision: Lightning's precision flag.
         accelerator: Lightning's accelerator flag.
         gradient_clip_norm: Global norm that gradients are clipped to; None for no clipping.
@@ -68,6 +70,7 @@ class RunSettings:
     num_steps: int
     steps_per_epoch: int
     micro_batches_per_step: int
+    max_seconds: float | None = None
     precision: str = "32-true"
     accelerator: str = "auto"
     gradient_clip_norm: float | None = 1.0
@@ -116,6 +119,7 @@ class TrainingRun:
         self.recorder = recorder
         self.progress = ProgressMetrics(settings.log_every_n_steps, settings.steps_per_epoch)
         self.trainability = TrainabilityAudit(settings.gradient_steps)
+        self.recording = RunRecordCallback(recorder, self.progress)
         self.has_validation = bool(len(getattr(datamodule, "splits", {}).get("val", ())))
         quiet_lightning()
         self._best: ModelCheckpoint | None = None
@@ -165,13 +169,20 @@ class TrainingRun:
         if self.module.adalora is not None:
             # First: an optimizer step moves ranks that are masked, until the mask is applied again.
             callbacks.append(AdaLoraSteps())
+        if settings.max_seconds is not None:
+            callbacks.append(TimeBudget(settings.max_seconds, self.progress))
         callbacks += [
             self.progress,
             self.trainability,
-            RunRecordCallback(self.recorder, self.progress),
+            self.recording,
         ]
         if settings.progress_bar:
-            callbacks.append(TrainingProgressBar(refresh_rate=settings.micro_batches_per_step))
+            callbacks.append(
+                TrainingProgressBar(
+                    refresh_rate=settings.micro_batches_per_step,
+                    is_open=settings.max_seconds is not None,
+                )
+            )
         directory = self.folder / "checkpoints"
         if self.has_validation:
             callbacks.append(ValidateAtEnd())
@@ -229,6 +240,10 @@ class TrainingRun:
                 ckpt_path=str(self.last_checkpoint) if resume else None,
                 weights_only=False,  # our own file: it holds random states beside tensors
             )
+            if not self.trainability.result:
+                # Killed behind its last step: there was nothing left to train, and no end of it.
+                for callback in (self.trainability, self.recording):
+                    callback.on_train_end(self.trainer, self.module)
             self._save_last.save(self.trainer)
         peaks = self.recorder.record.performance.setdefault("peak_memory_bytes", {})
         peaks["train"] = self.progress.peak_train_memory

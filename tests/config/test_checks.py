@@ -26,7 +26,14 @@ GPU = Machine(has_gpu=True, has_flash_attention=True)
         (["trainer.micro_batch_size=0"], ["trainer.micro_batch_size"]),
         (["optimizer.lr=0"], ["optimizer.lr"]),
         (["data.max_seq_length=1"], ["data.max_seq_length"]),
-        (["strategy=deepspeed"], ["not there yet"]),
+        (["strategy=deepspeed", "strategy.stage=4"], ["strategy.stage=4", "1, 2 and 3"]),
+        (["strategy=deepspeed", "strategy.offload_parameters=true"], ["strategy.stage=3"]),
+        (["strategy=ddp", "trainer.devices=3"], ["cannot be divided evenly among 3"]),
+        (["strategy=ddp", "trainer.devices=0"], ["trainer.devices=0", "at least 1"]),
+        (["strategy=fsdp", "peft=qlora"], ["precision=nf4", "strategy=ddp"]),
+        (["strategy=deepspeed", "peft=adalora"], ["peft=adalora", "strategy=ddp"]),
+        (["strategy=fsdp", "precision=fp16_mixed"], ["precision=bf16_mixed"]),
+        (["strategy=ddp", "strategy.timeout_minutes=0"], ["timeout_minutes"]),
         (["seed=-1"], ["seed=-1"]),
         (["trainer.accelerator=gqu"], ["Did you mean 'gpu'"]),
         (["data.num_train=0"], ["data.num_train=0"]),
@@ -35,8 +42,30 @@ GPU = Machine(has_gpu=True, has_flash_attention=True)
         (["data.require_levels=[simple,simple]"], ["twice"]),
         (["data_variant=reverse", "data.require_levels=[simple]"], ["data.require_levels"]),
         (["budget=target_tokens"], ["budget.max_target_tokens=N", "data.require_levels"]),
-        (["budget=target_tokens", "budget.max_target_tokens=0"], ["below 1"]),
+        (["budget=target_tokens", "budget.max_target_tokens=0"], ["has to be above 0"]),
         (["budget.max_target_tokens=9"], ["budget=target_tokens"]),
+        (["budget=params"], ["budget.max_trainable_parameters=N"]),
+        (["budget=params", "budget.max_trainable_parameters=0"], ["has to be above 0"]),
+        (["budget.max_trainable_parameters=5"], ["budget=params"]),
+        (["budget=time"], ["budget.max_seconds=S"]),
+        (["budget=time", "budget.max_seconds=0"], ["has to be above 0"]),
+        (["budget.max_seconds=5"], ["budget=time"]),
+        (
+            ["budget=time", "budget.max_seconds=5", "trainer.max_steps=3"],
+            ["trainer.max_steps=3"],
+        ),
+        (
+            ["budget=time", "budget.max_seconds=5", "scheduler=linear"],
+            ["scheduler=linear", "scheduler=constant"],
+        ),
+        (
+            ["budget=time", "budget.max_seconds=5", "scheduler=constant_with_warmup"],
+            ["scheduler.warmup_steps=N"],
+        ),
+        (
+            ["budget=time", "budget.max_seconds=5", "peft=adalora"],
+            ["peft=adalora", "number of steps", "peft=lora"],
+        ),
         (
             ["budget=target_tokens", "budget.max_target_tokens=9", "trainer.max_steps=3"],
             ["trainer.max_steps=3"],
@@ -86,3 +115,14 @@ def test_qlora_with_an_explicit_plain_precision_is_called_lora() -> None:
     config = compose_train("peft=qlora", "precision=fp32")
     check_config(config)
     assert config.peft.name == "lora"
+
+
+def test_a_budget_of_time_brings_a_schedule_without_an_end() -> None:
+    clock = ("budget=time", "budget.max_seconds=2.5")
+    config = compose_train(*clock)
+    check_config(config)
+    assert (config.budget.name, config.scheduler.type) == ("time", "constant")
+    check_config(
+        compose_train(*clock, "scheduler=constant_with_warmup", "scheduler.warmup_steps=5")
+    )
+    assert compose_train("budget=epochs").scheduler.type == "linear"

@@ -13,7 +13,12 @@ from ift_lightning.reporting.fairness import Kind, check_evaluations, check_fair
 from ift_lightning.reporting.runs import read_runs
 
 
-def arms_of(folder: Path, changed: dict[str, Any], config: dict[str, Any] | None = None):
+def arms_of(
+    folder: Path,
+    changed: dict[str, Any],
+    config: dict[str, Any] | None = None,
+    others: dict[str, Any] | None = None,
+):
     """Return three arms of two seeds; ``changed`` is what the last one has otherwise."""
     folders = []
     for peft in ("lora", "ia3", "prompt"):
@@ -23,7 +28,7 @@ def arms_of(folder: Path, changed: dict[str, Any], config: dict[str, Any] | None
         for seed in (0, 1):
             # Seeds draw other rows, so that their token counts differ in every arm alike.
             changes = {"performance.num_target_tokens_seen": 2000 + seed}
-            changes |= changed if peft == "prompt" else {}
+            changes |= changed if peft == "prompt" else others or {}
             folders.append(
                 write_run(
                     folder / f"{peft}{seed}", overrides=[f"peft={peft}"], seed=seed, config=own,
@@ -108,3 +113,46 @@ def test_a_base_model_is_not_asked_how_it_was_trained(tmp_path: Path) -> None:
     assert [finding.aspect for finding in fairness.findings] == [
         "test rows", "how generated code was run"
     ]  # fmt: skip
+
+
+def test_steps_follow_from_a_common_budget_of_time(tmp_path: Path) -> None:
+    clock = {"data.budget": {"name": "time", "max_seconds": 60.0}}
+    for folder, other, marks in (
+        ("same", clock, []),
+        ("longer", {"data.budget": {"name": "time", "max_seconds": 90.0}},
+         ["optimizer steps", "target tokens seen"]),
+        ("steps", {}, ["optimizer steps", "target tokens seen"]),
+    ):  # fmt: skip
+        more = {"performance.num_steps": 14, "performance.num_target_tokens_seen": 2800, **other}
+        arms = arms_of(tmp_path / folder, more, others=clock)
+        fairness = check_fairness(arms)
+        assert fairness.marks("prompt") == marks, folder
+        (steps,) = [item for item in fairness.findings if item.aspect == "optimizer steps"]
+        assert steps.values == {"lora": "10", "ia3": "10", "prompt": "14"}
+
+
+def test_steps_follow_from_a_common_budget_of_tokens_but_tokens_do_not(tmp_path: Path) -> None:
+    budget = {"data.budget": {"name": "target_tokens", "max_target_tokens": 3000}}
+    more = {"performance.num_steps": 14, "performance.num_target_tokens_seen": 2800, **budget}
+    fairness = check_fairness(arms_of(tmp_path, more, others=budget))
+    assert fairness.marks("prompt") == ["target tokens seen"]
+
+
+def test_an_arm_that_misses_its_budget_of_parameters_is_marked(tmp_path: Path) -> None:
+    kept = {
+        "name": "params",
+        "max_trainable_parameters": 9000,
+        "num_trainable_parameters": 9100,
+        "within_tolerance": True,
+    }
+    missed = kept | {"num_trainable_parameters": 10500, "within_tolerance": False}
+    name = "budget of trainable parameters"
+    others = {"data.budget": kept}
+    fair = check_fairness(arms_of(tmp_path / "a", {"data.budget": kept}, others=others))
+    assert name in fair.same and fair.marks("prompt") == []
+    unfair = check_fairness(arms_of(tmp_path / "b", {"data.budget": missed}, others=others))
+    assert unfair.marks("prompt") == [name]
+    assert unfair.marks("lora") == []
+    (finding,) = [item for item in unfair.findings if item.aspect == name]
+    assert finding.values == {"lora": "kept", "ia3": "kept", "prompt": "10,500 instead of 9,000"}
+    assert name not in check_fairness(arms_of(tmp_path / "c", {})).same

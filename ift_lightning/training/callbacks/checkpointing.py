@@ -69,7 +69,8 @@ class SaveLast(Checkpoint):
     def _validation_follows(self, trainer: L.Trainer) -> bool:
         every = self.val_every_n_steps
         step = trainer.global_step
-        return every is not None and (step % every == 0 or step == trainer.max_steps)
+        is_last = step == trainer.max_steps or trainer.should_stop
+        return every is not None and (step % every == 0 or is_last)
 
     def on_train_batch_end(
         self,

@@ -23,7 +23,8 @@ def is_step_end(trainer: L.Trainer, batch_idx: int) -> bool:
 class ProgressMetrics(Callback):
     """Logs loss, learning rate, gradient norm, tokens per second, memory and AdaLoRA's ranks.
 
-    Times count training alone; validation is timed apart.
+    Times count training alone. The clock stands while the run validates, logs or saves, and goes
+    on with the next micro-batch.
 
     Args:
         every_n_steps: Optimizer steps between two log entries.
@@ -57,9 +58,7 @@ class ProgressMetrics(Callback):
         self._loss_sum += float(total[2])
 
     def state_dict(self) -> dict[str, Any]:
-        if self._since is not None:
-            self._stop_clock()
-            self._start_clock()
+        self._stop_clock()  # a checkpoint is about to be written
         self._count()
         return {
             "train_seconds": self.train_seconds,
@@ -79,8 +78,15 @@ class ProgressMetrics(Callback):
         self._logged = tuple(state["logged"])
         self._loss_sum, self._loss_count = state["loss_sum"], state["loss_count"]
 
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far."""
+        running = 0.0 if self._since is None else time.perf_counter() - self._since
+        return self.train_seconds + running
+
     def _start_clock(self) -> None:
-        self._since = time.perf_counter()
+        if self._since is None:
+            self._since = time.perf_counter()
 
     def _stop_clock(self) -> None:
         if self._since is not None:
@@ -94,9 +100,10 @@ class ProgressMetrics(Callback):
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._stop_clock()
 
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.state.fn == "fit":
-            self._start_clock()
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        self._start_clock()
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._stop_clock()
@@ -120,11 +127,11 @@ class ProgressMetrics(Callback):
         self._own_loss = self._own_loss.to(loss.device) + loss
         self._loss_count += 1
         step = trainer.global_step
-        if step % self.every_n_steps and step != trainer.max_steps:
+        is_last = step == trainer.max_steps or trainer.should_stop
+        if step % self.every_n_steps and not is_last:
             return
         self._stop_clock()
         self._log(trainer, pl_module, step)
-        self._start_clock()
 
     def _log(self, trainer: L.Trainer, pl_module: InstructionTuningModule, step: int) -> None:
         self._count()
@@ -187,12 +194,21 @@ class ValidateAtEnd(Callback):
 
 
 class TrainingProgressBar(TQDMProgressBar):
-    """One bar for the whole run, which to Lightning is a single epoch."""
+    """One bar for the whole run, which to Lightning is a single epoch.
+
+    Args:
+        refresh_rate: Micro-batches between two updates.
+        is_open: Whether nobody knows how many micro-batches there will be.
+    """
+
+    def __init__(self, refresh_rate: int = 1, *, is_open: bool = False) -> None:
+        super().__init__(refresh_rate=refresh_rate)
+        self.is_open = is_open
 
     @property
     def total_train_batches(self) -> int | float:
         """Micro-batches of the run; Lightning would take ``max_steps`` to count them."""
-        return self.trainer.num_training_batches
+        return float("inf") if self.is_open else self.trainer.num_training_batches
 
     def init_train_tqdm(self) -> Any:
         bar = super().init_train_tqdm()

@@ -14,18 +14,27 @@ from ift_lightning.training.run_record import RunRecorder
 
 
 class RunRecordCallback(Callback):
-    """Writes metrics and performance into ``run.json`` at every validation and at the end.
+    """Writes metrics and performance into ``run.json``: now and then, at validations, at the end.
 
     Args:
         recorder: The run's record.
         progress: Where times and token counts come from.
+        every_seconds: Time between writes in the middle of training, for who watches the run.
     """
 
-    def __init__(self, recorder: RunRecorder, progress: ProgressMetrics) -> None:
+    def __init__(
+        self, recorder: RunRecorder, progress: ProgressMetrics, *, every_seconds: float = 2.0
+    ) -> None:
         self.recorder = recorder
         self.progress = progress
+        self.every_seconds = every_seconds
         self.eval_seconds = 0.0
         self._since = 0.0
+        self._written = time.perf_counter()
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any, **__: Any) -> None:
+        if time.perf_counter() - self._written >= self.every_seconds and trainer.global_step:
+            self._update(trainer)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._since = time.perf_counter()
@@ -62,6 +71,7 @@ class RunRecordCallback(Callback):
         performance["num_tokens_seen"] = progress.num_tokens
         performance["num_target_tokens_seen"] = progress.num_target_tokens
         self.recorder.write()
+        self._written = time.perf_counter()
 
 
 def log_samples(loggers: list[Any], samples: list[str]) -> None:
