@@ -125,7 +125,7 @@ class Machine:
     has_flash_attention: bool = False
     has_bitsandbytes: bool = True
     gpu_has_bf16: bool = True
-    num_gpus: int = 0
+    num_gpus: int = 1  # where there are any
     has_deepspeed: bool = True
 
 
