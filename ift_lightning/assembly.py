@@ -119,7 +119,6 @@ def resume_fingerprint(config: TrainConfig) -> str:
         "accelerator",
         "devices",
         "num_nodes",
-        "num_threads",
     ):
         values["trainer"].pop(name)
     # With a budget of target tokens they decide which rows the last step has.

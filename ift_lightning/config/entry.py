@@ -278,16 +278,17 @@ def _dataclass_in(hint: Any) -> type | None:
 
 
 def _options(group: str) -> list[str]:
-    """Return a group's options: our own files, or what Hydra and its plugins registered."""
+    """Return a group's options: our own files, and what Hydra and its plugins registered."""
     own = sorted(path.stem for path in (config_dir() / group).glob("*.yaml"))
-    if own:
+    if own and not group.startswith("hydra/"):
         return own
     try:
         registered = ConfigStore.instance().list(group)
     except OSError:  # Hydra's own word for "no such group"
-        return []
-    return sorted(name.removesuffix(".yaml") for name in registered)
+        return own
+    return sorted({name.removesuffix(".yaml") for name in registered} | set(own))
 
 
 def _groups() -> list[str]:
-    return sorted(path.name for path in config_dir().iterdir() if path.is_dir())
+    found = {path.name for path in config_dir().iterdir() if path.is_dir()}
+    return sorted(found - {"hydra"})

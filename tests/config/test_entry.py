@@ -100,4 +100,5 @@ def test_open_keys_are_the_dictionaries_of_other_libraries() -> None:
         "callbacks.extra",
         "logger.loggers",
         "generation.engine_options",
+        "strategy.config",
     }
