@@ -51,7 +51,7 @@ class RankTask:
 
 def run_training(config: TrainConfig) -> float | None:
     """Train in as many processes as the config asks for; see :func:`finetuning.train`."""
-    from ift_lightning.finetuning import train_rank
+    from ift_lightning.finetuning import train, train_rank
 
     overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
     environ = os.environ
@@ -60,7 +60,7 @@ def run_training(config: TrainConfig) -> float | None:
     if config.strategy.name == "single":
         if started is not None:
             expect_world_size(started, 1, 1)
-        return train_rank(config, Ranks(), overrides)
+        return train(config)
     if started is not None and not _starts_own_devices(started, config, environ):
         expect_world_size(started, trainer.devices, trainer.num_nodes)
         # A launcher of Hydra's has settled the folder; torchrun and srun have every rank ask Hydra.

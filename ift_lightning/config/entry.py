@@ -13,6 +13,7 @@ import re
 import sys
 import traceback
 import typing
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -176,6 +177,8 @@ def entry_point(
             # With this set, Hydra hands exceptions on to us instead of printing them itself.
             wanted_traceback = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("0", "")
             os.environ["HYDRA_FULL_ERROR"] = "1"
+            # conf/hydra/launcher changes defaults of a plugin's option, under its own name.
+            warnings.filterwarnings("ignore", ".*against ConfigStore schema with the same name.*")
             try:
                 words = arguments(sys.argv[1:]) if arguments is not None else sys.argv[1:]
                 sys.argv[1:] = allow_new_keys(words, schema)
