@@ -13,8 +13,8 @@ for shape in 1.5b 7b; do
     model=$out/model-$shape
     [ -f "$model/config.json" ] || python "$here/make_model.py" "$shape" "$model"
     python "$here/measure.py" "$out/$shape-lora" --devices "$devices" \
-        --strategies single fsdp zero-2 zero-3 "${common[@]}" "model.path=$model" peft=lora
+        --strategies single,fsdp,zero-2,zero-3 "${common[@]}" "model.path=$model" peft=lora
     # Sharding cuts quantized weights away from their scales: one process, or one a device.
-    python "$here/measure.py" "$out/$shape-qlora" --devices "$devices" --strategies single ddp \
+    python "$here/measure.py" "$out/$shape-qlora" --devices "$devices" --strategies single,ddp \
         "${common[@]}" "model.path=$model" peft=qlora precision=nf4
 done

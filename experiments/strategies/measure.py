@@ -1,6 +1,6 @@
 """Trains the same rows with every strategy, and tells how far losses and weights are apart.
 
-    python experiments/strategies/measure.py FOLDER [--devices N] [--strategies …] [OVERRIDE …]
+    python experiments/strategies/measure.py FOLDER [--devices N] [--strategies A,B,…] [OVERRIDE …]
 
 Overrides go to every run. FOLDER/results.md has the table.
 """
@@ -97,10 +97,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--devices", type=int, default=2)
-    parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES), choices=STRATEGIES)
+    parser.add_argument("--strategies", default=",".join(STRATEGIES), help="separated by commas")
     arguments, overrides = parser.parse_known_args()
     folder = arguments.folder.resolve()
-    names = dict.fromkeys(["single", *arguments.strategies])
+    names = dict.fromkeys(["single", *arguments.strategies.split(",")])
+    if unknown := names.keys() - STRATEGIES.keys():
+        parser.error(f"no strategy {', '.join(sorted(unknown))}; there are {', '.join(STRATEGIES)}")
     runs = {name: train(name, folder, arguments.devices, overrides) for name in names}
     results = {name: compare(run, runs["single"]) for name, run in runs.items()}
     columns = list(next(iter(results.values())))
