@@ -43,7 +43,7 @@ def run_train(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         (["+trainer.max_stepps=3"], ["Did you mean 'max_steps'"]),
         (["model=local"], ["model.path", "needs a value"]),
         (["data=jsonl"], ["data=jsonl", "data.path=FILE"]),
-        (["strategy=fsdp"], ["strategy=fsdp", "not there yet", "strategy=single"]),
+        (["strategy=fsdp", "peft=qlora"], ["strategy=fsdp", "precision=nf4", "strategy=ddp"]),
         (["hydra.run.dir=/proc/nowhere/run"], ["/proc/nowhere", "No such file or directory"]),
         (["data=humaneval"], ["benchmark", "no rows to train on"]),
     ],
@@ -107,6 +107,7 @@ def test_open_keys_are_the_dictionaries_of_other_libraries() -> None:
         "callbacks.extra",
         "logger.loggers",
         "generation.engine_options",
+        "strategy.config",
     }
 
 

@@ -68,11 +68,10 @@ class RunRecordCallback(Callback):
         performance["num_steps"] = trainer.global_step
         performance["train_seconds"] = progress.train_seconds
         performance["eval_seconds"] = self.eval_seconds
-        world = trainer.world_size
-        performance["tokens_per_second"] = progress.num_tokens * world / seconds
-        performance["target_tokens_per_second"] = progress.num_target_tokens * world / seconds
-        performance["num_tokens_seen"] = progress.num_tokens * world
-        performance["num_target_tokens_seen"] = progress.num_target_tokens * world
+        performance["tokens_per_second"] = progress.num_tokens / seconds
+        performance["target_tokens_per_second"] = progress.num_target_tokens / seconds
+        performance["num_tokens_seen"] = progress.num_tokens
+        performance["num_target_tokens_seen"] = progress.num_target_tokens
         self.recorder.write()
         self._written = time.perf_counter()
 
