@@ -53,6 +53,8 @@ from ift_lightning.modeling.shared_weights import base_model
 from ift_lightning.templating.examples import ExampleBuilder
 from ift_lightning.templating.template import Template
 from ift_lightning.templating.weights import KeyTokens, LossWeights
+from ift_lightning.training.sharding import ShardingOptions
+from ift_lightning.training.strategies import StrategySettings
 from ift_lightning.types import NO_REASONING, json_fingerprint
 
 _GENERATED: dict[DataSource, type[DrillSource]] = {
@@ -72,7 +74,10 @@ def look_at_machine() -> Machine:
         has_gpu=has_gpu,
         has_flash_attention=importlib.util.find_spec("flash_attn") is not None,
         has_bitsandbytes=importlib.util.find_spec("bitsandbytes") is not None,
+        has_wandb=importlib.util.find_spec("wandb") is not None,
         gpu_has_bf16=has_gpu and torch.cuda.is_bf16_supported(),
+        num_gpus=torch.cuda.device_count() if has_gpu else 0,
+        has_deepspeed=importlib.util.find_spec("deepspeed") is not None,
     )
 
 
@@ -100,9 +105,22 @@ def config_fingerprint(config: TrainConfig) -> str:
 
 
 def resume_fingerprint(config: TrainConfig) -> str:
-    """Identify what must stay as it is when a run is resumed: all but its length."""
+    """Identify what must stay as it is when a run is resumed.
+
+    That is all but its length, and how its steps are spread over processes.
+    """
     values = _what_is_trained(config)
-    for name in ("max_steps", "val_every_n_steps", "save_every_n_steps"):
+    values.pop("strategy")
+    for name in (
+        "max_steps",
+        "val_every_n_steps",
+        "save_every_n_steps",
+        "micro_batch_size",
+        "eval_batch_size",
+        "accelerator",
+        "devices",
+        "num_nodes",
+    ):
         values["trainer"].pop(name)
     # With a budget of target tokens they decide which rows the last step has.
     if config.budget.name != "target_tokens":
@@ -377,6 +395,28 @@ def instantiate(settings: dict[str, Any], option: str) -> Any:
         raise UserError(f"{option}: {error}. Install what {target} needs") from error
     except (AttributeError, TypeError, ValueError) as error:
         raise UserError(f"{option}: {target} cannot be made: {error}") from error
+
+
+def strategy_settings(config: TrainConfig) -> StrategySettings:
+    """Return how the model is spread over processes."""
+    strategy = config.strategy
+    param_dtype = strategy.param_dtype
+    if param_dtype is None and config.precision.trainer == "bf16-mixed":
+        param_dtype = "bfloat16"
+    return StrategySettings(
+        name=strategy.name,
+        sharding=ShardingOptions(
+            param_dtype=param_dtype,
+            reduce_dtype=strategy.reduce_dtype or ("float32" if param_dtype else None),
+            cpu_offload=strategy.cpu_offload,
+            reshard_after_forward=strategy.reshard_after_forward,
+        ),
+        stage=strategy.stage,
+        offload_optimizer=strategy.offload_optimizer,
+        offload_parameters=strategy.offload_parameters,
+        deepspeed_config=plain(strategy.config),
+        timeout_minutes=strategy.timeout_minutes,
+    )
 
 
 def build_loggers(config: LoggerConfig) -> list[Logger]:

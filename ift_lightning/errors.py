@@ -7,6 +7,7 @@ status 1. Every other exception is a defect of ours and keeps its traceback.
 from __future__ import annotations
 
 import difflib
+import signal
 from collections.abc import Iterable
 
 
@@ -27,6 +28,21 @@ class BadRowError(UserError):
 
 class NotAvailableYetError(UserError):
     """An option that is part of the command line but that this version cannot carry out."""
+
+
+class RankError(RuntimeError):
+    """One of the processes of a run failed; the message says which, and how."""
+
+
+class StoppedBySignal(SystemExit):
+    """A signal asked the run to stop; it has saved what it needs to go on."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(128 + signal_number)
+        self.signal_number = signal_number
+
+    def __str__(self) -> str:
+        return f"stopped by {signal.Signals(self.signal_number).name}"
 
 
 def suggest(word: str, valid: Iterable[str]) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
+from contextlib import ExitStack, redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ from typing import Any
 import lightning as L
 import torch
 from hydra.core.hydra_config import HydraConfig
+from lightning.pytorch.loggers import Logger
 
 from ift_lightning import assembly, budgets
 from ift_lightning.config.checks import check_hardware
@@ -18,12 +22,26 @@ from ift_lightning.data.batching import PlannedMicroBatch, StepPlanner
 from ift_lightning.data.datamodule import InstructionDataModule, collate
 from ift_lightning.data.mask_audit import audit_masks, render_sample
 from ift_lightning.data.token_cache import TokenizedData
-from ift_lightning.errors import UserError
+from ift_lightning.errors import StoppedBySignal, UserError
 from ift_lightning.modeling.adapters import count_parameters
 from ift_lightning.modeling.loading import load_base_model, weights_fingerprint
 from ift_lightning.modeling.optimization import build_optimizer, build_scheduler
-from ift_lightning.training.callbacks.recording import log_hyperparameters, log_samples
+from ift_lightning.training.callbacks.recording import (
+    closing_loggers,
+    log_hyperparameters,
+    log_samples,
+)
+from ift_lightning.training.callbacks.stopping import StopRequests, requeue, was_requeued
+from ift_lightning.training.failure_reports import remove_reports
 from ift_lightning.training.module import InstructionTuningModule
+from ift_lightning.training.ranks import (
+    Ranks,
+    barrier,
+    from_main_rank,
+    patient_barrier,
+    start_process_group,
+    stop_process_group,
+)
 from ift_lightning.training.reload_check import reload_difference
 from ift_lightning.training.run import RunSettings, TrainingRun
 from ift_lightning.training.run_record import RunRecorder, describe_environment, read_run_record
@@ -43,7 +61,43 @@ def train(config: TrainConfig) -> float | None:
     Raises:
         UserError: Something that was given cannot be used; the run record says so, too.
     """
-    return FineTuning(config).run()
+    overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+    return train_rank(config, Ranks(), overrides)
+
+
+def train_rank(
+    config: TrainConfig, ranks: Ranks, overrides: list[str], *, shares_folder: bool = True
+) -> float | None:
+    """Take part in a run as one of its processes; see :func:`train`.
+
+    Args:
+        config: The run's config, the same for all ranks but for ``run_dir``.
+        ranks: This process among them.
+        overrides: The command line.
+        shares_folder: Whether ``run_dir`` is the same on all ranks; otherwise rank 0's is taken.
+    """
+    with ExitStack() as stack:
+        if not ranks.is_main:
+            # Only one rank speaks; errors still come through.
+            stack.enter_context(redirect_stdout(stack.enter_context(Path(os.devnull).open("w"))))
+        requests = stack.enter_context(StopRequests())
+        if config.strategy.name != "single":
+            on_gpu = assembly.runs_on_gpu(config)
+            check_hardware(config, assembly.look_at_machine())
+            start_process_group(
+                ranks, on_gpu=on_gpu, timeout_minutes=config.strategy.timeout_minutes
+            )
+            if not shares_folder:
+                config.run_dir = from_main_rank(config.run_dir)
+            if ranks.is_main:
+                remove_reports(Path(config.run_dir) / "ranks")
+            barrier()
+        try:
+            return FineTuning(config, ranks, overrides, requests).run()
+        except StoppedBySignal as stopped:
+            if ranks.is_main and requeue(stopped.signal_number, os.environ):
+                print("saved; the job is back in the queue", file=sys.stderr)
+            raise
 
 
 class FineTuning:
@@ -51,40 +105,49 @@ class FineTuning:
 
     Args:
         config: A config that :func:`check_config` has let through.
+        ranks: This process among those of the run.
+        overrides: The command line.
+        requests: Signals that ask to stop.
     """
 
     tokenizer: Any
     data: TokenizedData
     answers: TrainingEvaluation
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(
+        self, config: TrainConfig, ranks: Ranks, overrides: list[str], requests: StopRequests
+    ) -> None:
         self.config = config
+        self.ranks = ranks
+        self.requests = requests
         self.folder = Path(config.run_dir)
         self.record = RunRecord(
             name=config.name,
             seed=config.seed,
-            overrides=(list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []),
+            overrides=overrides,
             config_fingerprint=assembly.config_fingerprint(config),
             resume_fingerprint=assembly.resume_fingerprint(config),
             evaluation_fingerprint=assembly.evaluation_fingerprint(config),
         )
-        self.recorder = RunRecorder(self.folder, self.record)
+        self.recorder = RunRecorder(self.folder, self.record, enabled=ranks.is_main)
+        self.loggers: list[Logger] = []
 
     def run(self) -> float | None:
         """Go through all steps; see :func:`train`."""
         config, record = self.config, self.record
+        if was_requeued() and self._has_checkpoint():
+            config.resume = True
         if config.resume:
             self._take_over_record()
-        with self.recorder.running():
+            barrier()  # before the record is written anew
+        with self.recorder.running(), closing_loggers(self.loggers):
             if config.trainer.num_threads is not None:
                 torch.set_num_threads(config.trainer.num_threads)
             record.environment = describe_environment()
             check_hardware(config, assembly.look_at_machine())
             self._seed()
             self.tokenizer = assembly.build_tokenizer(config)
-            self.data = assembly.prepare_data(
-                config, self.tokenizer, self.folder / "rejected.jsonl"
-            )
+            self.data = self._prepare_data()
             self._audit_masks()
             run = self._build_run()
             self.answers = TrainingEvaluation(
@@ -92,6 +155,7 @@ class FineTuning:
             )
             if config.measure_before:
                 self.answers.before(run.module.model)
+                patient_barrier("measured before")
             if config.measure_before and "before/test/loss" not in record.metrics:
                 run.measure_before()
                 # Data loaders draw from the generator, and training is not to depend on whether
@@ -101,6 +165,11 @@ class FineTuning:
             budgets.record_spent(record)
             record.performance["exported_step"] = run.keep_best_weights()
             run.test()
+            self._put_together(run)
+            # What follows is rank 0's alone: nobody waits for anybody from here on.
+            stop_process_group()
+            if not self.ranks.is_main:
+                return None
             run.save(self.tokenizer, config.model.path)
             self._check_outcome(run)
             self.answers.after(run.module.model, run.export_folder)
@@ -114,10 +183,40 @@ class FineTuning:
     def _seed(self) -> None:
         L.seed_everything(self.config.seed, workers=True, verbose=False)
 
+    def _has_checkpoint(self) -> bool:
+        return (self.folder / "checkpoints" / "last.ckpt").is_file()
+
+    def _prepare_data(self) -> TokenizedData:
+        """Prepare the rows on rank 0 first, then on one rank a machine, then find them made."""
+        order = 0 if self.ranks.is_main else 1 if self.ranks.local_rank == 0 else 2
+        data: TokenizedData | None = None
+        for turn in range(3 if self.ranks.world_size > 1 else 1):
+            if turn == order:
+                rejected = self.folder / "rejected.jsonl"
+                with tempfile.TemporaryDirectory() as elsewhere:
+                    path = rejected if self.ranks.is_main else Path(elsewhere) / rejected.name
+                    data = assembly.prepare_data(self.config, self.tokenizer, path)
+            patient_barrier(f"data {turn}")
+        assert data is not None
+        return data
+
+    def _put_together(self, run: TrainingRun) -> None:
+        """Give rank 0 the whole model, where each rank has had a part of it."""
+        if not run.is_sharded:
+            return
+        trained = run.gather()
+        if trained is not None:
+            whole = assembly.build_model(self.config, self.tokenizer, run.settings.num_steps)
+            run.replace_model(whole, trained)
+
     def _take_over_record(self) -> None:
         """Keep what an earlier part of this run measured; refuse to go on with other settings."""
         if not (self.folder / "run.json").is_file():
             return  # the missing checkpoint gets a message of its own
+        if not self._has_checkpoint():
+            print("resume=true: stopped before its first checkpoint, the run starts anew")
+            self.config.resume = False
+            return
         earlier = read_run_record(self.folder)
         known = earlier.get("resume_fingerprint")
         if known is not None and known != self.record.resume_fingerprint:
@@ -195,13 +294,16 @@ class FineTuning:
             num_workers=config.data.num_workers,
             max_target_tokens=assembly.max_target_tokens(config, self.data),
         )
+        if self.ranks.is_main:
+            self.loggers += assembly.build_loggers(config.logger)
         run = TrainingRun(
             self._build_module(num_steps),
             datamodule,
             self._run_settings(num_steps, steps_per_epoch, datamodule),
             folder=self.folder,
-            loggers=assembly.build_loggers(config.logger),
+            loggers=self.loggers,
             recorder=self.recorder,
+            requests=self.requests,
         )
         log_samples(run.trainer.loggers, self._samples(config.logger.num_samples, color=False))
         return run
@@ -228,7 +330,9 @@ class FineTuning:
             "num_trainable_parameters": trainable,
             "weights_fingerprint": weights_fingerprint(
                 config.model.path, config.model.revision, Path(config.data.cache_dir).expanduser()
-            ),
+            )
+            if self.ranks.is_main  # tens of gigabytes need not be read by all
+            else None,
         }
         self.recorder.write()
         seconds = config.budget.max_seconds
@@ -267,7 +371,7 @@ class FineTuning:
         return RunSettings(
             num_steps=num_steps,
             steps_per_epoch=steps_per_epoch,
-            micro_batches_per_step=datamodule.planner().micro_batches_per_step,
+            micro_batches_per_step=datamodule.planner(self.ranks.world_size).micro_batches_per_step,
             max_seconds=config.budget.max_seconds,
             precision=config.precision.trainer,
             accelerator=trainer.accelerator,
@@ -278,12 +382,14 @@ class FineTuning:
             early_stopping=(stopping.patience, stopping.min_delta) if stopping else None,
             keep_best=config.callbacks.keep_best,
             deterministic=trainer.deterministic,
-            progress_bar=trainer.progress_bar,
+            progress_bar=trainer.progress_bar and self.ranks.is_main,
             gradient_steps=config.audit.gradient_steps,
             extra_callbacks=[
                 assembly.instantiate(item, f"callbacks.extra.{name}")
                 for name, item in config.callbacks.extra.items()
             ],
+            strategy=assembly.strategy_settings(config),
+            ranks=self.ranks,
         )
 
     def _check_outcome(self, run: TrainingRun) -> None:

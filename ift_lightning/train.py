@@ -6,6 +6,7 @@ from ift_lightning.config.checks import check_config
 from ift_lightning.config.entry import entry_point
 from ift_lightning.config.hub_access import go_offline_without_hub
 from ift_lightning.config.schema import TrainConfig
+from ift_lightning.launching import keep_hydra_quiet_on_other_ranks, run_training
 from ift_lightning.sweeps.arguments import sweep_arguments
 from ift_lightning.sweeps.running import run_point
 from ift_lightning.sweeps.supervision import supervise
@@ -16,11 +17,9 @@ def main(config: TrainConfig) -> float | None:
     """Run the training that ``config`` describes; a sweep's objective is the last ``val/loss``."""
     check_config(config)
     go_offline_without_hub()
-    # Everything heavy is imported from here on: the config stands.
-    from ift_lightning.finetuning import train
-
-    return run_point(config, train)
+    return run_point(config, run_training)
 
 
 if __name__ == "__main__":
+    keep_hydra_quiet_on_other_ranks()
     main()

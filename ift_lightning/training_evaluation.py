@@ -11,7 +11,6 @@ from typing import Any
 from ift_lightning import assembly
 from ift_lightning.config.schema import TrainConfig
 from ift_lightning.data.split_files import TokenizedSplit
-from ift_lightning.errors import UserError
 from ift_lightning.evaluating import (
     Evaluator,
     build_decoding,
@@ -56,14 +55,8 @@ class TrainingEvaluation:
         self.folder = Path(config.run_dir)
         self.results: dict[str, Evaluation] = {}
         self._excluded: dict[str, str] | None = None
-        is_single = config.strategy.name == "single"
-        if config.evaluate and not is_single:
-            raise UserError(
-                f"evaluate=true generates in one process, and strategy={config.strategy.name} uses "
-                "several; train with evaluate=false, then run python -m ift_lightning.evaluate "
-                "run=FOLDER"
-            )
-        self.enabled = is_single and wants_generation(config, test_split)
+        # Of several processes, the one that writes generates, too.
+        self.enabled = recorder.enabled and wants_generation(config, test_split)
         if self.enabled:
             refuse_vllm_in_training(config)
 

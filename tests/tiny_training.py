@@ -14,6 +14,7 @@ import torch
 from ift_lightning.data.datamodule import InstructionDataModule
 from ift_lightning.modeling.optimization import build_optimizer, build_scheduler
 from ift_lightning.training.module import InstructionTuningModule
+from ift_lightning.training.ranks import Ranks
 from ift_lightning.training.run import RunSettings, TrainingRun
 from ift_lightning.training.run_record import RunRecorder
 from ift_lightning.types import Batch, RunRecord, TokenizedExample
@@ -126,7 +127,8 @@ def make_run(
         micro_batch_size=micro_batch_size,
         seed=seed,
     )
-    planner = datamodule.planner()
+    ranks = changes.get("ranks", Ranks())
+    planner = datamodule.planner(ranks.world_size)
     module = InstructionTuningModule(
         model,
         optimizer=partial(

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from ift_lightning.config.budget_checks import check_budget
 from ift_lightning.config.schema import DataSource, TrainConfig
-from ift_lightning.errors import NotAvailableYetError, UserError, suggest
+from ift_lightning.config.strategy_checks import check_strategy, check_strategy_hardware
+from ift_lightning.errors import UserError, suggest
 from ift_lightning.types import NO_REASONING, REASONING_LEVELS
 
 _ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
@@ -25,17 +26,14 @@ def check_config(config: TrainConfig, *, trains: bool = True) -> None:
 
     Raises:
         UserError: The pair of options, the reason, and an alternative.
-        NotAvailableYetError: An option that this version cannot carry out.
     """
     _check_data(config, trains)
     _check_method(config)
     _check_trainer(config)
     _check_levels(config)
     check_budget(config)
-    if config.strategy.name != "single":
-        raise NotAvailableYetError(
-            f"strategy={config.strategy.name} is not there yet in this version; use strategy=single"
-        )
+    if trains:
+        check_strategy(config)
 
 
 def _check_data(config: TrainConfig, trains: bool) -> None:
@@ -115,11 +113,6 @@ def _check_trainer(config: TrainConfig) -> None:
         value = getattr(trainer, name)
         if value is not None and value < 1:
             raise UserError(f"trainer.{name}={value} has to be at least 1, or null")
-    if config.strategy.name == "single" and (trainer.devices > 1 or trainer.num_nodes > 1):
-        raise UserError(
-            f"strategy=single is one process, and trainer.devices={trainer.devices} "
-            f"trainer.num_nodes={trainer.num_nodes} ask for more; use strategy=ddp"
-        )
     if config.optimizer.lr <= 0:
         raise UserError(f"optimizer.lr={config.optimizer.lr} has to be above 0")
 
@@ -131,7 +124,10 @@ class Machine:
     has_gpu: bool
     has_flash_attention: bool = False
     has_bitsandbytes: bool = True
+    has_wandb: bool = True
     gpu_has_bf16: bool = True
+    num_gpus: int = 1  # where there are any
+    has_deepspeed: bool = True
 
 
 def check_hardware(config: TrainConfig, machine: Machine) -> None:
@@ -141,6 +137,11 @@ def check_hardware(config: TrainConfig, machine: Machine) -> None:
         UserError: The option, the reason, and an alternative.
     """
     on_gpu = machine.has_gpu and config.trainer.accelerator in ("auto", "gpu", "cuda")
+    check_strategy_hardware(
+        config,
+        num_gpus=machine.num_gpus if on_gpu else None,
+        has_deepspeed=machine.has_deepspeed,
+    )
     if config.trainer.accelerator in ("gpu", "cuda") and not machine.has_gpu:
         raise UserError(
             f"trainer.accelerator={config.trainer.accelerator}: torch sees no GPU here; use "
@@ -171,6 +172,12 @@ def check_hardware(config: TrainConfig, machine: Machine) -> None:
         raise UserError(
             f"precision={config.precision.name} needs the package bitsandbytes, which cannot be "
             "imported here; use precision=bf16_true"
+        )
+    targets = [str(item.get("_target_", "")) for item in config.logger.loggers.values()]
+    if not machine.has_wandb and any(target.endswith(".WandbLogger") for target in targets):
+        raise UserError(
+            f"logger={config.logger.name} needs the package wandb, which is not installed: "
+            "pip install -c constraints.txt -e '.[wandb]'; or use logger=tensorboard"
         )
     in_int8 = bool((config.precision.quantization or {}).get("load_in_8bit"))
     if in_int8 and (config.peft.config or {}).get("use_dora") and not on_gpu:

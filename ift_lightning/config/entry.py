@@ -16,6 +16,7 @@ import signal
 import sys
 import traceback
 import typing
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,7 +27,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ift_lightning.errors import UserError, suggest
+from ift_lightning.config.sweep_errors import explain_lost_job, naming_the_point
+from ift_lightning.errors import RankError, UserError, suggest
 
 ConfigT = TypeVar("ConfigT")
 PACKAGE_DIR = Path(__file__).resolve().parents[1]
@@ -165,7 +167,8 @@ def entry_point(
     def decorate(function: Callable[[ConfigT], Any]) -> Callable[[], Any]:
         def task(config: DictConfig) -> Any:
             completed = complete(config) if complete is not None else config
-            return function(to_dataclass(completed, schema))
+            with naming_the_point():
+                return function(to_dataclass(completed, schema))
 
         # Hydra names the job after the function's module.
         task.__module__, task.__name__ = function.__module__, function.__name__
@@ -177,13 +180,15 @@ def entry_point(
             # With this set, Hydra hands exceptions on to us instead of printing them itself.
             wanted_traceback = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("0", "")
             os.environ["HYDRA_FULL_ERROR"] = "1"
+            # conf/hydra/launcher changes defaults of a plugin's option, under its own name.
+            warnings.filterwarnings("ignore", ".*against ConfigStore schema with the same name.*")
             try:
                 words = arguments(sys.argv[1:]) if arguments is not None else sys.argv[1:]
                 sys.argv[1:] = allow_new_keys(words, schema)
                 result = around(wrapped) if around is not None else wrapped()
                 sys.stdout.flush()  # while a reader that has gone can still be answered
                 return result
-            except UserError as error:
+            except (UserError, RankError) as error:
                 return _fail(str(error), wanted_traceback)
             except (HydraException, OmegaConfBaseException) as error:
                 return _fail(explain_composition_error(error, schema), wanted_traceback)
@@ -195,6 +200,11 @@ def entry_point(
                     raise
                 reason = error.strerror or type(error).__name__
                 return _fail(f"{error.filename}: {reason}", wanted_traceback)
+            except Exception as error:
+                lost = explain_lost_job(error)
+                if lost is None:
+                    raise
+                return _fail(lost, wanted_traceback)
             except KeyboardInterrupt:
                 print("interrupted", file=sys.stderr)
                 sys.exit(130)
@@ -237,6 +247,11 @@ def explain_composition_error(error: BaseException, schema: type) -> str:
     option = re.search(r"Could not find '([^']+)/([^/']+)'", text)
     if option:
         group, choice = option.groups()
+        if (group, choice) == ("hydra/sweeper", "optuna"):
+            return (
+                "hydra/sweeper=optuna needs the package hydra-optuna-sweeper, which is not "
+                "installed: pip install -c constraints.txt -e '.[optuna]'"
+            )
         return f"{group}={choice}: there is no such option. {suggest(choice, _options(group))}"
     group_override = re.search(r"Could not override '([^']+)'.\nNo match in the defaults", text)
     if group_override:
@@ -297,17 +312,18 @@ def _dataclass_in(hint: Any) -> type | None:
 
 
 def _options(group: str) -> list[str]:
-    """Return a group's options: our own files, or what Hydra and its plugins registered."""
+    """Return a group's options: our own files, and what Hydra and its plugins registered."""
     own = sorted(path.stem for path in (config_dir() / group).glob("*.yaml"))
-    if own:
+    if own and not group.startswith("hydra/"):
         return own
     try:
         registered = ConfigStore.instance().list(group)
     except OSError:  # Hydra's own word for "no such group"
-        return []
-    return sorted(name.removesuffix(".yaml") for name in registered)
+        return own
+    return sorted({name.removesuffix(".yaml") for name in registered} | set(own))
 
 
 def config_groups() -> list[str]:
     """Return the names of the config groups."""
-    return sorted(path.name for path in config_dir().iterdir() if path.is_dir())
+    found = {path.name for path in config_dir().iterdir() if path.is_dir()}
+    return sorted(found - {"hydra"})

@@ -20,6 +20,7 @@ from ift_lightning.config.budget_schema import BudgetConfig
 from ift_lightning.config.generation_schema import GenerationConfig
 from ift_lightning.config.metrics_schema import MetricsConfig
 from ift_lightning.config.sandbox_schema import SandboxConfig
+from ift_lightning.config.strategy_schema import StrategyConfig
 from ift_lightning.config.sweep_schema import SweepConfig
 
 
@@ -257,7 +258,7 @@ class TrainerConfig:
     log_every_n_steps: int = 10
     eval_batch_size: int = 32
     accelerator: str = "auto"
-    devices: int = 1
+    devices: int = "${strategy.devices}"  # type: ignore[assignment]  # per machine
     num_nodes: int = 1
     num_threads: int | None = None  # CPU threads; None: torch's own choice
     deterministic: bool = False
@@ -289,13 +290,6 @@ class LoggerConfig:
     name: str = MISSING
     loggers: dict[str, Any] = field(default_factory=dict)
     num_samples: int = 4  # rendered examples with their mask, shown before training
-
-
-@dataclass
-class StrategyConfig:
-    """How a model is spread over processes."""
-
-    name: str = MISSING
 
 
 @dataclass
@@ -349,6 +343,7 @@ class ExportConfig:
     """The whole of ``python -m ift_lightning.export``."""
 
     run: str = MISSING  # folder of a finished run
+    checkpoint: str | None = None  # best or last: a checkpoint's weights, not the finished run's
     merge: bool = False  # weights of base and adapter in one, instead of the adapter alone
     output: str | None = None  # folder to write; None: export/ or merged/ in the run's folder
     run_dir: str = "${hydra:runtime.output_dir}"

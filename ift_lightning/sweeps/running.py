@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import os
 import sys
 import threading
@@ -11,12 +12,17 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from ift_lightning.config.schema import TrainConfig
-from ift_lightning.errors import UserError
+from ift_lightning.errors import RankError, UserError
+from ift_lightning.sweeps.tasks import decided_by_first_task, is_first_task
+
+if TYPE_CHECKING:
+    from ift_lightning.sweeps.resuming import Standing
 
 OUTPUT_FILE = "output.log"
 
@@ -31,7 +37,8 @@ def run_point(config: TrainConfig, train: TrainFunction) -> float | None:
         train: Trains, and returns the objective.
 
     Returns:
-        The objective; of a finished point, the one it had; NaN where the point failed.
+        The objective; of a finished point, the one it had. None where the point failed or its
+        objective is no number: a search counts that as a failed trial, and NaN would end it.
     """
     if not HydraConfig.initialized() or HydraConfig.get().mode is not RunMode.MULTIRUN:
         return train(config)
@@ -39,26 +46,47 @@ def run_point(config: TrainConfig, train: TrainFunction) -> float | None:
         _end_with_the_parent()
     folder = Path(config.run_dir)
     with contextlib.ExitStack() as stack:
-        if config.sweep.table:
+        if config.sweep.table and is_first_task():
             stack.enter_context(_output_into(folder / OUTPUT_FILE))
             config.trainer.progress_bar = False
         try:
-            return _train_what_is_left(config, folder, train)
+            objective = _train_what_is_left(config, folder, train)
+            return objective if objective is not None and math.isfinite(objective) else None
         except Exception as error:
             # Whatever it is, it concerns this point, and the others are still to be run.
+            if not is_first_task():
+                raise
             _record_failure(config, folder, error)
             print(f"error: {error}", file=sys.stderr)
-            if not isinstance(error, UserError):
+            if not isinstance(error, UserError | RankError):
                 traceback.print_exc()
-            return float("nan")
+            return None
 
 
 def _train_what_is_left(config: TrainConfig, folder: Path, train: TrainFunction) -> float | None:
     from ift_lightning.modeling.shared_weights import sharing_base_weights
-    from ift_lightning.sweeps.resuming import Standing, set_aside, stand_in, standing_of
+    from ift_lightning.sweeps.resuming import Standing
     from ift_lightning.training.run_record import read_run_record
 
-    standing = standing_of(folder, config) if config.sweep.resume else Standing.NEW
+    decision = decided_by_first_task(folder, lambda: _standing(config, folder).value)
+    if decision is None:
+        return None  # the first task says why
+    standing = Standing(decision)
+    if standing is Standing.FINISHED:
+        objective = read_run_record(folder)["metrics"].get("val/loss")
+        return None if objective is None else float(objective)
+    config.resume = standing is Standing.INTERRUPTED
+    with sharing_base_weights():  # with the points that this process runs before and after
+        return train(config)
+
+
+def _standing(config: TrainConfig, folder: Path) -> Standing:
+    """Return what is to be done with a point, its folder made ready for it."""
+    from ift_lightning.sweeps.resuming import Standing, set_aside, stand_in, standing_of
+
+    is_requeued = int(os.environ.get("SLURM_RESTART_COUNT", 0)) > 0
+    resumes = config.sweep.resume or is_requeued
+    standing = standing_of(folder, config) if resumes else Standing.NEW
     if standing is Standing.NEW:
         aside = set_aside(folder)
         if aside is not None:
@@ -68,12 +96,7 @@ def _train_what_is_left(config: TrainConfig, folder: Path, train: TrainFunction)
         if source is not None:
             print(f"the same run is finished in {source}, and stands in")
             standing = Standing.FINISHED
-    if standing is Standing.FINISHED:
-        objective = read_run_record(folder)["metrics"].get("val/loss")
-        return None if objective is None else float(objective)
-    config.resume = standing is Standing.INTERRUPTED
-    with sharing_base_weights():  # with the points that this process runs before and after
-        return train(config)
+    return standing
 
 
 @functools.cache

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable
 from typing import Any
 
 import lightning as L
-import numpy as np
 import torch
+import torch.distributed as dist
 
 from ift_lightning.metrics import LossSum, token_losses
 from ift_lightning.modeling.adalora import AdaLoraController
-from ift_lightning.modeling.adapters import peft_type, trainable_tensors
+from ift_lightning.modeling.adapters import peft_type
 from ift_lightning.modeling.loss import SupervisedHead, TokenLosses
+from ift_lightning.training.resuming import RandomStates, stretch_positions
+from ift_lightning.training.sharding import shard_model
+from ift_lightning.training.strategies import ShardedDataParallel, ZeroRedundancy
+from ift_lightning.training.trained_state import whole
 from ift_lightning.types import Batch
 
 
@@ -70,12 +73,19 @@ class InstructionTuningModule(L.LightningModule):
         self.adalora = AdaLoraController(model) if peft_type(model) == "ADALORA" else None
         self._make_optimizer = optimizer
         self._make_scheduler = scheduler
-        # Checkpoints hold what is trained; the base weights come from where they always are.
-        self.strict_loading = False
         self.step_loss = torch.zeros(())  # of the current optimizer step, this rank's share
         self.gradient_norm = torch.zeros(())  # before clipping
         self._sums = EvaluationSums()
-        self._restored_rng: dict[str, Any] | None = None
+        self._restored_random: dict[str, Any] | None = None
+        self._is_sharded = False
+
+    def configure_model(self) -> None:
+        """Shard the model, where the strategy is one that leaves it to the module."""
+        strategy = self.trainer.strategy
+        if isinstance(strategy, ShardedDataParallel) and not self._is_sharded:
+            assert self.device_mesh is not None
+            shard_model(self.model, self.device_mesh["data_parallel"], strategy.sharding)
+            self._is_sharded = True
 
     def configure_optimizers(self) -> Any:
         optimizer = self._make_optimizer(self.model)
@@ -106,9 +116,18 @@ class InstructionTuningModule(L.LightningModule):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Clip by the global norm, and keep the norm, which otherwise would be computed twice."""
+        if isinstance(self.trainer.strategy, ZeroRedundancy):
+            return  # DeepSpeed clips inside its step
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         limit = float("inf") if gradient_clip_val is None else float(gradient_clip_val)
-        self.gradient_norm = torch.nn.utils.clip_grad_norm_(parameters, limit).detach()
+        self.gradient_norm = whole(torch.nn.utils.clip_grad_norm_(parameters, limit).detach())
+
+    def last_gradient_norm(self) -> float:
+        """Return the global norm of the last optimizer step's gradient, before clipping."""
+        strategy = self.trainer.strategy
+        if isinstance(strategy, ZeroRedundancy):
+            return float(strategy.deepspeed_engine.get_global_grad_norm() or 0.0)
+        return float(self.gradient_norm)
 
     def on_validation_epoch_start(self) -> None:
         self._sums = EvaluationSums()
@@ -139,31 +158,26 @@ class InstructionTuningModule(L.LightningModule):
             self.log(name, tensor, prog_bar=name == "val/loss", rank_zero_only=False)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        trained = {f"model.{name}" for name in trainable_tensors(self.model)}
-        checkpoint["state_dict"] = {
-            name: value for name, value in checkpoint["state_dict"].items() if name in trained
-        }
-        checkpoint["rng"] = {
-            "python": random.getstate(),
-            "numpy": np.random.get_state(),
-            "torch": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        }
+        checkpoint["random"] = RandomStates.gather()
+        checkpoint["micro_batches_per_step"] = int(self.trainer.accumulate_grad_batches)
         if self.adalora is not None:
             checkpoint["adalora"] = self.adalora.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self._restored_rng = checkpoint.get("rng")
+        self._restored_random = checkpoint["random"]
+        stretch_positions(
+            checkpoint,
+            before=checkpoint["micro_batches_per_step"],
+            now=int(self.trainer.accumulate_grad_batches),
+        )
         if self.adalora is not None and "adalora" in checkpoint:
             self.adalora.load_state_dict(checkpoint["adalora"])
 
     def on_train_start(self) -> None:
         """Go on with the dropout masks that an uninterrupted run would have drawn."""
-        if self._restored_rng is None:
-            return
-        random.setstate(self._restored_rng["python"])
-        np.random.set_state(self._restored_rng["numpy"])
-        torch.set_rng_state(self._restored_rng["torch"])
-        if self._restored_rng["cuda"] and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(self._restored_rng["cuda"])
-        self._restored_rng = None
+        if self._restored_random is not None:
+            RandomStates.restore(self._restored_random, step=self.trainer.global_step)
+            self._restored_random = None
+        elif dist.is_initialized() and dist.get_rank() > 0:
+            # Ranks drop out different activations. What was made so far is the same on all.
+            torch.manual_seed(torch.initial_seed() + dist.get_rank())

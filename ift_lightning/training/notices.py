@@ -12,6 +12,10 @@ _HARMLESS = (
     ".*in eval mode at the start of training.*",  # from_pretrained leaves it so; we set it
     ".*is a slow conversion.*",
     ".*`srun` command is available.*",  # one process was asked for
+    ".*It is recommended to use `self.log.*sync_dist=True.*",  # they are sums over all ranks
+    ".*Since DeepSpeed handles gradient clipping internally.*",  # as our own hook knows
+    ".*`torch.distributed\\.\\w+` is deprecated.*",  # DeepSpeed calls these
+    ".*number of training batches .* is smaller than the logging interval.*",  # we log ourselves
     ".*isinstance\\(treespec, LeafSpec\\).*",
 )
 

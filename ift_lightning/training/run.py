@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from ift_lightning.errors import UserError
 from ift_lightning.modeling.adapters import peft_type, save_adapter
+from ift_lightning.modeling.loss import SupervisedHead
 from ift_lightning.training.callbacks.checkpointing import SaveLast
 from ift_lightning.training.callbacks.progress import (
     AdaLoraSteps,
@@ -22,12 +23,23 @@ from ift_lightning.training.callbacks.progress import (
     ValidateAtEnd,
 )
 from ift_lightning.training.callbacks.recording import RunRecordCallback
+from ift_lightning.training.callbacks.stopping import StopRequests
 from ift_lightning.training.callbacks.time_budget import TimeBudget
 from ift_lightning.training.callbacks.trainability import TrainabilityAudit
+from ift_lightning.training.checkpoints import CheckpointTensors, read_header
 from ift_lightning.training.memory import peak_memory_bytes, reset_peak_memory
 from ift_lightning.training.module import InstructionTuningModule
 from ift_lightning.training.notices import quiet_lightning
+from ift_lightning.training.ranks import Ranks, barrier
 from ift_lightning.training.run_record import RunRecorder
+from ift_lightning.training.strategies import (
+    StartedRanks,
+    StrategySettings,
+    ZeroRedundancy,
+    build_strategy,
+    resolve_accelerator,
+)
+from ift_lightning.training.trained_state import TrainedState
 
 
 @dataclass
@@ -51,6 +63,8 @@ class RunSettings:
         deterministic: Refuse operations whose result changes from run to run.
         progress_bar: Show one.
         gradient_steps: See :class:`TrainabilityAudit`.
+        strategy: How the model is spread over processes.
+        ranks: This process among them.
     """
 
     num_steps: int
@@ -69,6 +83,8 @@ class RunSettings:
     progress_bar: bool = True
     gradient_steps: int = 8
     extra_callbacks: Sequence[Callback] = field(default_factory=tuple)
+    strategy: StrategySettings = field(default_factory=StrategySettings)
+    ranks: Ranks = field(default_factory=Ranks)
 
 
 class TrainingRun:
@@ -81,6 +97,7 @@ class TrainingRun:
         folder: The run's folder.
         loggers: Where curves go.
         recorder: The run's record.
+        requests: Signals that ask to stop; None for a run that listens for itself.
     """
 
     def __init__(
@@ -92,7 +109,9 @@ class TrainingRun:
         folder: Path,
         loggers: list[Any],
         recorder: RunRecorder,
+        requests: StopRequests | None = None,
     ) -> None:
+        self.requests = requests or StopRequests()
         self.module = module
         self.datamodule = datamodule
         self.settings = settings
@@ -104,10 +123,21 @@ class TrainingRun:
         self.has_validation = bool(len(getattr(datamodule, "splits", {}).get("val", ())))
         quiet_lightning()
         self._best: ModelCheckpoint | None = None
+        ranks = settings.ranks
+        accelerator = resolve_accelerator(settings.accelerator)
+        strategy = build_strategy(
+            settings.strategy, ranks, accelerator=accelerator, precision=settings.precision
+        )
+        self.strategy = strategy
         self.trainer = L.Trainer(
-            accelerator=settings.accelerator,
-            devices=1,
-            precision=settings.precision,  # type: ignore[arg-type]
+            accelerator=accelerator,
+            strategy=strategy,
+            devices=ranks.local_world_size,
+            num_nodes=ranks.world_size // ranks.local_world_size,
+            # Given, so that Lightning does not look for launchers of its own.
+            plugins=[StartedRanks(ranks)],
+            # DeepSpeed's strategy brings its own.
+            precision=None if isinstance(strategy, ZeroRedundancy) else settings.precision,  # type: ignore[arg-type]
             max_steps=settings.num_steps,
             max_epochs=-1,
             accumulate_grad_batches=settings.micro_batches_per_step,
@@ -175,6 +205,7 @@ class TrainingRun:
             self.last_checkpoint,
             settings.save_every_n_steps,
             settings.val_every_n_steps if self.has_validation else None,
+            self.requests,
         )
         # Lightning moves checkpoint callbacks to the end, and keeps their order.
         return [*callbacks, *settings.extra_callbacks, self._save_last]
@@ -202,17 +233,18 @@ class TrainingRun:
                 "of the run to go on with: hydra.run.dir=FOLDER"
             )
         self.module.train()
-        self.trainer.fit(
-            self.module,
-            datamodule=self.datamodule,
-            ckpt_path=str(self.last_checkpoint) if resume else None,
-            weights_only=False,  # our own file: it holds random states beside tensors
-        )
-        if not self.trainability.result:
-            # Killed behind its last step: there was nothing left to train, and so no end of it.
-            for callback in (self.trainability, self.recording):
-                callback.on_train_end(self.trainer, self.module)
-        self._save_last.save(self.trainer)
+        with self.requests:
+            self.trainer.fit(
+                self.module,
+                datamodule=self.datamodule,
+                ckpt_path=str(self.last_checkpoint) if resume else None,
+                weights_only=False,  # our own file: it holds random states beside tensors
+            )
+            if not self.trainability.result:
+                # Killed behind its last step: there was nothing left to train, and no end of it.
+                for callback in (self.trainability, self.recording):
+                    callback.on_train_end(self.trainer, self.module)
+            self._save_last.save(self.trainer)
         peaks = self.recorder.record.performance.setdefault("peak_memory_bytes", {})
         peaks["train"] = self.progress.peak_train_memory
         self.recorder.record.audit["trainability"] = self.trainability.result
@@ -223,8 +255,10 @@ class TrainingRun:
         step = int(self.trainer.global_step)
         best = self._best.best_model_path if self._best is not None else ""
         if self.settings.keep_best and best:
-            checkpoint = torch.load(best, map_location="cpu", weights_only=False)
-            self.module.load_state_dict(checkpoint["state_dict"], strict=False)
+            barrier()
+            checkpoint = read_header(Path(best))
+            tensors = CheckpointTensors(Path(best), checkpoint)
+            tensors.restore_parameters(self.strategy.trained_state(with_optimizer=False))
             if self.module.adalora is not None:
                 self.module.adalora.load_state_dict(checkpoint["adalora"])
             step = int(checkpoint["global_step"])
@@ -247,6 +281,39 @@ class TrainingRun:
         """Where the trained weights go: ``adapter``, or ``model`` where all were trained."""
         return self.folder / ("adapter" if peft_type(self.module.model) else "model")
 
+    @property
+    def is_sharded(self) -> bool:
+        """Whether each process has only a part of the model."""
+        return self.strategy.writes_shards
+
+    def gather(self) -> dict[str, torch.Tensor] | None:
+        """Return the trained tensors, whole and in main memory, on rank 0; None on the others.
+
+        All ranks take part.
+        """
+        state = self.strategy.trained_state(with_optimizer=False)
+        gathered: dict[str, torch.Tensor] = {}
+        for name in state.names:
+            tensor = state.parameter(name)
+            if self.settings.ranks.is_main:
+                gathered[name] = tensor
+        return gathered if self.settings.ranks.is_main else None
+
+    def replace_model(self, model: Any, trained: dict[str, torch.Tensor]) -> None:
+        """Put a whole model, made anew, in the place of one that was spread over processes.
+
+        Args:
+            model: Base model with an untrained adapter.
+            trained: What :meth:`gather` returned.
+        """
+        state = TrainedState(model)
+        for name in state.names:
+            state.set_parameter(name, trained[name])
+        self.module.model = model
+        self.module.head = SupervisedHead(
+            model, max_logits_elements=self.module.head.max_logits_elements
+        )
+
     def save(self, tokenizer: Any, base_path: str) -> None:
-        """Save the adapter, or the whole model where all weights were trained."""
+        """Save the adapter, or the whole model where all weights were trained; on rank 0."""
         save_adapter(self.module.model, tokenizer, self.export_folder, base_path=base_path)

@@ -15,8 +15,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ift_lightning.errors import UserError
 from ift_lightning.types import RunRecord, RunStatus
 
@@ -119,6 +117,18 @@ def read_run_record(folder: Path) -> dict[str, Any]:
     return record
 
 
+def mark_failed(folder: Path, error: str) -> None:
+    """Say in a run's record that it failed, from outside of its processes."""
+    path = folder / "run.json"
+    if not path.is_file():
+        return
+    record = read_run_record(folder)
+    record["status"], record["error"], record["finished_at"] = RunStatus.FAILED, error, now()
+    temporary = path.with_suffix(f".{os.getpid()}.part")
+    temporary.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    temporary.replace(path)
+
+
 def describe_environment() -> dict[str, Any]:
     """Return Python, package versions, platform, hardware and the state of the source tree."""
     packages = {}
@@ -139,6 +149,8 @@ def describe_environment() -> dict[str, Any]:
 
 
 def _hardware() -> dict[str, Any]:
+    import torch
+
     model = platform.processor()
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():

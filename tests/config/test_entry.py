@@ -8,8 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from hydra.errors import HydraException
 
-from ift_lightning.config.entry import _reader_is_gone, open_keys, unused_path
+from ift_lightning.config.entry import (
+    _reader_is_gone,
+    explain_composition_error,
+    open_keys,
+    unused_path,
+)
 from ift_lightning.config.schema import TrainConfig
 
 
@@ -37,7 +43,7 @@ def run_train(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         (["+trainer.max_stepps=3"], ["Did you mean 'max_steps'"]),
         (["model=local"], ["model.path", "needs a value"]),
         (["data=jsonl"], ["data=jsonl", "data.path=FILE"]),
-        (["strategy=fsdp"], ["strategy=fsdp", "not there yet", "strategy=single"]),
+        (["strategy=fsdp", "peft=qlora"], ["strategy=fsdp", "precision=nf4", "strategy=ddp"]),
         (["hydra.run.dir=/proc/nowhere/run"], ["/proc/nowhere", "No such file or directory"]),
         (["data=humaneval"], ["benchmark", "no rows to train on"]),
     ],
@@ -101,7 +107,13 @@ def test_open_keys_are_the_dictionaries_of_other_libraries() -> None:
         "callbacks.extra",
         "logger.loggers",
         "generation.engine_options",
+        "strategy.config",
     }
+
+
+def test_a_missing_sweeper_is_named_with_its_extra() -> None:
+    error = HydraException("In 'hydra/config': Could not find 'hydra/sweeper/optuna'")
+    assert "'.[optuna]'" in explain_composition_error(error, TrainConfig)
 
 
 PRINTS_A_LOT = """

@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning as L
 import torch
+import torch.distributed as dist
 from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 
 from ift_lightning.training.memory import peak_memory_bytes, reset_peak_memory
@@ -34,27 +35,48 @@ class ProgressMetrics(Callback):
         self.every_n_steps = every_n_steps
         self.steps_per_epoch = steps_per_epoch
         self.train_seconds = 0.0
-        self.num_tokens = 0
+        self.num_tokens = 0  # of all ranks, as of the last count
         self.num_target_tokens = 0
         self.last_loss = float("nan")
         self.peak_train_memory = 0
         self._since: float | None = None
         self._logged = (0.0, 0, 0)  # seconds, tokens and target tokens at the last entry
-        self._loss_sum, self._loss_count = torch.zeros(()), 0
+        self._loss_sum, self._loss_count = 0.0, 0  # of all ranks, since the last entry
+        # This rank's tokens, target tokens and sum of losses since the last count.
+        self._own = torch.zeros(2, dtype=torch.float64)
+        self._own_loss = torch.zeros((), dtype=torch.float64)  # where the model is
+
+    def _count(self) -> None:
+        """Add up what the ranks have seen since the last time; all ranks take part."""
+        total = torch.cat([self._own, self._own_loss.cpu().reshape(1)])
+        if dist.is_initialized() and dist.get_world_size() > 1:
+            dist.all_reduce(total)
+        self._own.zero_()
+        self._own_loss = torch.zeros_like(self._own_loss)
+        self.num_tokens += int(total[0])
+        self.num_target_tokens += int(total[1])
+        self._loss_sum += float(total[2])
 
     def state_dict(self) -> dict[str, Any]:
         self._stop_clock()  # a checkpoint is about to be written
+        self._count()
         return {
             "train_seconds": self.train_seconds,
             "num_tokens": self.num_tokens,
             "num_target_tokens": self.num_target_tokens,
+            "last_loss": self.last_loss,
+            "logged": self._logged,
+            "loss_sum": self._loss_sum,
+            "loss_count": self._loss_count,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.train_seconds = state["train_seconds"]
         self.num_tokens = state["num_tokens"]
         self.num_target_tokens = state["num_target_tokens"]
-        self._logged = (self.train_seconds, self.num_tokens, self.num_target_tokens)
+        self.last_loss = state["last_loss"]
+        self._logged = tuple(state["logged"])
+        self._loss_sum, self._loss_count = state["loss_sum"], state["loss_count"]
 
     @property
     def seconds(self) -> float:
@@ -96,11 +118,13 @@ class ProgressMetrics(Callback):
         batch_idx: int,
     ) -> None:
         assert isinstance(pl_module, InstructionTuningModule)
-        self.num_tokens += int(batch.attention_mask.sum())
-        self.num_target_tokens += int((batch.loss_weights > 0).sum())
+        if batch.row_ids:  # a filler's row counts elsewhere
+            self._own[0] += int(batch.attention_mask.sum())
+            self._own[1] += int((batch.loss_weights > 0).sum())
         if not is_step_end(trainer, batch_idx):
             return
-        self._loss_sum = self._loss_sum.to(pl_module.step_loss.device) + pl_module.step_loss
+        loss = pl_module.step_loss.double()
+        self._own_loss = self._own_loss.to(loss.device) + loss
         self._loss_count += 1
         step = trainer.global_step
         is_last = step == trainer.max_steps or trainer.should_stop
@@ -110,22 +134,19 @@ class ProgressMetrics(Callback):
         self._log(trainer, pl_module, step)
 
     def _log(self, trainer: L.Trainer, pl_module: InstructionTuningModule, step: int) -> None:
-        loss = trainer.strategy.reduce(self._loss_sum / self._loss_count, reduce_op="sum")
-        self.last_loss = float(loss)
-        self._loss_sum, self._loss_count = torch.zeros(()), 0
+        self._count()
+        self.last_loss = self._loss_sum / self._loss_count
+        self._loss_sum, self._loss_count = 0.0, 0
         seconds, tokens, targets = self._logged
         elapsed = max(self.train_seconds - seconds, 1e-9)
         self._logged = (self.train_seconds, self.num_tokens, self.num_target_tokens)
-        world = trainer.world_size
         metrics = {
             "train/loss": self.last_loss,
-            "train/gradient_norm": float(pl_module.gradient_norm),
+            "train/gradient_norm": pl_module.last_gradient_norm(),
             "train/learning_rate": float(trainer.optimizers[0].param_groups[0]["lr"]),
             "train/epoch": step / self.steps_per_epoch,
-            "performance/tokens_per_second": (self.num_tokens - tokens) * world / elapsed,
-            "performance/target_tokens_per_second": (self.num_target_tokens - targets)
-            * world
-            / elapsed,
+            "performance/tokens_per_second": (self.num_tokens - tokens) / elapsed,
+            "performance/target_tokens_per_second": (self.num_target_tokens - targets) / elapsed,
             "performance/peak_memory_gib": peak_memory_bytes() / 2**30,
         }
         if pl_module.adalora is not None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 
 from ift_lightning.training.callbacks.progress import ProgressMetrics
 from ift_lightning.training.run_record import RunRecorder
@@ -66,34 +68,57 @@ class RunRecordCallback(Callback):
         performance["num_steps"] = trainer.global_step
         performance["train_seconds"] = progress.train_seconds
         performance["eval_seconds"] = self.eval_seconds
-        world = trainer.world_size
-        performance["tokens_per_second"] = progress.num_tokens * world / seconds
-        performance["target_tokens_per_second"] = progress.num_target_tokens * world / seconds
-        performance["num_tokens_seen"] = progress.num_tokens * world
-        performance["num_target_tokens_seen"] = progress.num_target_tokens * world
+        performance["tokens_per_second"] = progress.num_tokens / seconds
+        performance["target_tokens_per_second"] = progress.num_target_tokens / seconds
+        performance["num_tokens_seen"] = progress.num_tokens
+        performance["num_target_tokens_seen"] = progress.num_target_tokens
         self.recorder.write()
         self._written = time.perf_counter()
 
 
 def log_samples(loggers: list[Any], samples: list[str]) -> None:
-    """Show rendered training examples, their supervised spans marked, in TensorBoard."""
+    """Show rendered training examples, their supervised spans marked, in TensorBoard and W&B."""
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
             for index, sample in enumerate(samples):
                 # Indented by four, Markdown shows the text as it is.
                 block = "\n".join(f"    {line}" for line in sample.splitlines())
                 logger.experiment.add_text(f"samples/{index}", block, global_step=0)
+        elif isinstance(logger, WandbLogger) and samples:
+            logger.log_text("samples", columns=["sample"], data=[[text] for text in samples])
 
 
 def log_hyperparameters(
     loggers: list[Any], parameters: dict[str, Any], metrics: dict[str, float]
 ) -> None:
     """Record the hyperparameters together with the final metrics."""
+    # Under names of their own: they would otherwise be drawn at step 0 of the curves.
+    final = {f"final/{name}": value for name, value in metrics.items()}
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
-            # Under names of their own: they would otherwise be drawn at step 0 of the curves.
-            final = {f"final/{name}": value for name, value in metrics.items()}
             logger.log_hyperparams(parameters, final)
         else:
             logger.log_hyperparams(parameters)
+        if isinstance(logger, WandbLogger):
+            logger.experiment.summary.update(final)
         logger.save()
+
+
+@contextmanager
+def closing_loggers(loggers: list[Any]) -> Iterator[None]:
+    """Finish the W&B run of the block, as failed where the block raises.
+
+    The next run of a sweep in this process would otherwise go on writing into it.
+
+    Args:
+        loggers: May be filled inside the block.
+    """
+    failed = True
+    try:
+        yield
+        failed = False
+    finally:
+        if any(isinstance(logger, WandbLogger) for logger in loggers):
+            import wandb
+
+            wandb.finish(exit_code=int(failed))

@@ -13,14 +13,20 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from ift_lightning.modeling.adapters import trainable_tensors
 from ift_lightning.training.module import InstructionTuningModule
+from ift_lightning.training.strategies import PortableCheckpoints
+from ift_lightning.training.trained_state import TrainedState
 
 
 def tensor_checksum(tensor: torch.Tensor) -> int:
     """Return a checksum of a tensor's bytes."""
     data = tensor.detach().contiguous().cpu().flatten().view(torch.uint8)
     return zlib.crc32(data.numpy().data)
+
+
+def _trained_state(trainer: L.Trainer) -> TrainedState:
+    assert isinstance(trainer.strategy, PortableCheckpoints)
+    return trainer.strategy.trained_state(with_optimizer=False)
 
 
 class TrainabilityAudit(Callback):
@@ -57,12 +63,14 @@ class TrainabilityAudit(Callback):
         assert isinstance(pl_module, InstructionTuningModule)
         if self._checksums:  # resumed
             return
-        tensors = trainable_tensors(pl_module.model)
-        self._without_gradient = set(tensors)
-        self._checksums = {name: tensor_checksum(item) for name, item in tensors.items()}
+        state = _trained_state(trainer)
+        self._without_gradient = set(state.names)
+        self._checksums = {name: tensor_checksum(state.parameter(name)) for name in state.names}
         if pl_module.adalora is not None:
             self._first_ranks = {
-                name: int(values.numel()) for name, values in tensors.items() if "lora_E" in name
+                name: int(values.numel())
+                for name, values in state.parameters.items()
+                if "lora_E" in name
             }
 
     def on_before_optimizer_step(
@@ -70,41 +78,51 @@ class TrainabilityAudit(Callback):
     ) -> None:
         if not self._without_gradient or self._seen_steps >= self.gradient_steps:
             return
-        assert isinstance(pl_module, InstructionTuningModule)
+        if trainer.strategy.handles_gradient_accumulation and trainer.fit_loop._should_accumulate():
+            return  # DeepSpeed comes by here after every micro-batch
         self._seen_steps += 1
-        for name, tensor in trainable_tensors(pl_module.model).items():
-            if tensor.grad is not None and bool((tensor.grad != 0).any()):
+        state = _trained_state(trainer)
+        # All names, on all ranks: some strategies put gradients together for the answer.
+        found = torch.tensor([float(state.has_gradient(name)) for name in state.names])
+        found = trainer.strategy.reduce(found.to(pl_module.device), reduce_op="sum").cpu()
+        for name, count in zip(state.names, found.tolist(), strict=True):
+            if count > 0:
                 self._without_gradient.discard(name)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, InstructionTuningModule)
-        tensors = trainable_tensors(pl_module.model)
+        state = _trained_state(trainer)
+        last: dict[str, int] = {}
+        finite: dict[str, bool] = {}
+        for name in state.names:
+            tensor = state.parameter(name)
+            last[name], finite[name] = tensor_checksum(tensor), bool(tensor.isfinite().all())
         adalora = pl_module.adalora
         unchanged = sorted(
             name
-            for name, item in tensors.items()
-            if tensor_checksum(item) == self._checksums[name]
+            for name, checksum in last.items()
+            if checksum == self._checksums[name]
             # A matrix may lose all its ranks: its singular values then are 0, as at the start.
             and not (adalora is not None and "lora_E" in name and adalora.is_emptied(name))
         )
         self.result = {
-            "num_tensors": len(tensors),
+            "num_tensors": len(last),
             "without_gradient": sorted(self._without_gradient),
             "unchanged": unchanged,
             "gradient_steps_seen": self._seen_steps,
         }
         # In a first step, a factor whose partner starts at zero (LoRA's A) gets no gradient.
-        too_short = self._seen_steps < 2 and 0 < len(self._without_gradient) < len(tensors)
+        too_short = self._seen_steps < 2 and 0 < len(self._without_gradient) < len(last)
         self.result["conclusive"] = not too_short
         problems = []
-        no_numbers = [name for name, item in tensors.items() if not bool(item.isfinite().all())]
-        self.result["not_finite"] = sorted(no_numbers)
+        no_numbers = sorted(name for name, is_finite in finite.items() if not is_finite)
+        self.result["not_finite"] = no_numbers
         if no_numbers:
             problems.append(
                 f"{len(no_numbers)} tensors hold values that are no numbers: training has "
                 "diverged. A lower optimizer.lr may help"
             )
-        if not tensors:
+        if not last:
             problems.append("nothing is trainable")
         if self._without_gradient and not too_short:
             problems.append(f"{len(self._without_gradient)} tensors never got a gradient")

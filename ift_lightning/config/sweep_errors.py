@@ -1,0 +1,74 @@
+"""Says which point of a sweep an error belongs to, on this machine and on a cluster."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+
+from ift_lightning.errors import RankError, UserError
+
+
+def _point() -> str | None:
+    """Return the name of the point that is being run; None outside of sweeps."""
+    if not HydraConfig.initialized():
+        return None
+    hydra = HydraConfig.get()
+    if hydra.mode is not RunMode.MULTIRUN:
+        return None
+    overrides = " ".join(hydra.overrides.task) or "the defaults"
+    return f"in point {hydra.job.num} of the sweep: {overrides} ({hydra.runtime.output_dir})"
+
+
+@contextmanager
+def naming_the_point() -> Iterator[None]:
+    """Add the point of a sweep to what is raised in the block."""
+    try:
+        yield
+    except (UserError, RankError) as error:
+        point = _point()
+        if point is None:
+            raise
+        kind = RankError if isinstance(error, RankError) else UserError
+        raise kind(f"{error}\n{point}") from error
+    except Exception as error:
+        point = _point()
+        if point is not None:
+            error.add_note(point)
+        raise
+
+
+def explain_lost_job(error: BaseException) -> str | None:
+    """Return which point a cluster's job was that ended without a word; None for other errors.
+
+    submitit names jobs by number. It submits a sweep as an array, whose tasks are the points.
+    """
+    if type(error).__name__ not in ("UncompletedJobError", "FailedJobError"):
+        return None
+    text = str(error)
+    job = re.search(r"\b(\d+)_(\d+)\b", text)
+    folder = re.search(r"(/\S+)/\.submitit/", text)
+    state = re.search(r"state: ?(\w+)", text)
+    what = f"ended as {state.group(1)}" if state else "ended without a result"
+    if job is None or folder is None:
+        return f"a job of the sweep {what}: {text}"
+    run = Path(folder.group(1)) / job.group(2)
+    return (
+        f"point {job.group(2)} of the sweep, job {job.group(0)}, {what}{_name_of(run)}: {run}. Its "
+        f"output is in {folder.group(1)}/.submitit/{job.group(0)}"
+    )
+
+
+def _name_of(run: Path) -> str:
+    """Return the name of a run and what it was asked for, where it has begun."""
+    try:
+        record = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ""
+    reason = f"; {record['error']}" if record.get("error") else ""
+    return f" ({record['name']}: {' '.join(record['overrides']) or 'the defaults'}{reason})"

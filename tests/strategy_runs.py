@@ -1,0 +1,161 @@
+"""Short runs of small models under any strategy, to be compared number by number."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from conftest import make_model
+from lightning.pytorch.callbacks import Callback
+from tiny_training import VOCABULARY_SIZE, make_run
+
+from ift_lightning.modeling.adapters import attach_adapter
+from ift_lightning.training.callbacks.progress import is_step_end
+from ift_lightning.training.ranks import Ranks
+from ift_lightning.training.run import TrainingRun
+from ift_lightning.training.sharding import ShardingOptions
+from ift_lightning.training.strategies import StrategySettings
+
+METHODS: dict[str, dict[str, Any] | None] = {
+    "lora": {"_target_": "peft.LoraConfig", "target_modules": "all-linear", "r": 4},
+    "dora": {
+        "_target_": "peft.LoraConfig",
+        "target_modules": "all-linear",
+        "r": 4,
+        "use_dora": True,
+    },
+    "full": None,
+    "ia3": {"_target_": "peft.IA3Config"},
+    "prompt": {"_target_": "peft.PromptTuningConfig", "num_virtual_tokens": 4},
+    "ptuning": {
+        "_target_": "peft.PromptEncoderConfig",
+        "num_virtual_tokens": 4,
+        "encoder_hidden_size": 16,
+    },
+    "prefix": {"_target_": "peft.PrefixTuningConfig", "num_virtual_tokens": 4},
+    "adalora": {
+        "_target_": "peft.AdaLoraConfig",
+        "target_modules": "all-linear",
+        "init_r": 6,
+        "target_r": 3,
+        "total_step": 7,
+        "tinit": 1,
+        "tfinal": 2,
+        "deltaT": 1,
+    },
+}
+ADAMW = {"_target_": "torch.optim.AdamW"}
+SGD = {"_target_": "torch.optim.SGD", "momentum": 0.9}
+STRATEGIES = {
+    "ddp": StrategySettings("ddp"),
+    "fsdp": StrategySettings("fsdp"),
+    "zero1": StrategySettings("deepspeed", stage=1),
+    "zero2": StrategySettings("deepspeed", stage=2),
+    "zero3": StrategySettings("deepspeed", stage=3),
+    "fsdp-offload": StrategySettings("fsdp", ShardingOptions(cpu_offload=True)),
+    "zero2-offload": StrategySettings("deepspeed", stage=2, offload_optimizer=True),
+    "zero3-offload": StrategySettings(
+        "deepspeed", stage=3, offload_optimizer=True, offload_parameters=True
+    ),
+}
+
+
+class StepLosses(Callback):
+    """Notes loss and gradient norm of every optimizer step, over all ranks."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+        self.norms: list[float] = []
+
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if is_step_end(trainer, batch_idx):
+            loss = trainer.strategy.reduce(pl_module.step_loss, reduce_op="sum")
+            self.losses.append(float(loss))
+            self.norms.append(pl_module.last_gradient_norm())
+
+
+def build(
+    folder: Path,
+    *,
+    ranks: Ranks | None = None,
+    strategy: StrategySettings | None = None,
+    method: str = "lora",
+    family: str = "llama",
+    num_steps: int = 7,
+    dropout: float = 0.0,
+    checkpointing: bool = False,
+    callbacks: tuple[Callback, ...] = (),
+    **options: Any,
+) -> TrainingRun:
+    """Return a run on 11 rows of unequal lengths in steps of 4: the last step has 3."""
+    torch.manual_seed(0)
+    settings = METHODS[method]
+    if dropout and settings is not None and "Lora" in settings["_target_"]:
+        settings = {**settings, "lora_dropout": dropout}
+    model = attach_adapter(
+        make_model(family, VOCABULARY_SIZE), settings, gradient_checkpointing=checkpointing
+    )
+    return make_run(
+        model,
+        folder,
+        num_rows=11,
+        num_steps=num_steps,
+        **{
+            "global_batch_size": 4,
+            "micro_batch_size": 1,
+            "lr": 1e-2,
+            "optimizer": ADAMW,
+            "strategy": strategy or StrategySettings(),
+            "ranks": ranks or Ranks(),
+            "extra_callbacks": callbacks,
+            **options,
+        },
+    )
+
+
+def outcome(run: TrainingRun, losses: StepLosses) -> dict[str, Any]:
+    """Return the numbers of a finished run; all ranks take part."""
+    state = run.strategy.trained_state(with_optimizer=False)
+    return {
+        "losses": losses.losses,
+        "norms": losses.norms,
+        "weights": {name: state.parameter(name) for name in state.names},
+        "val/loss": float(run.trainer.callback_metrics["val/loss"]),
+        "audit": run.trainability.result,
+    }
+
+
+def train_cases(
+    ranks: Ranks, folder: str, cases: list[tuple[str, str, dict[str, Any]]]
+) -> dict[str, Any]:
+    """Train each (label, strategy, options) in turn, and return the outcomes by label."""
+    results = {}
+    for label, strategy, options in cases:
+        losses = StepLosses()
+        try:
+            run = build(
+                Path(folder) / label,
+                ranks=ranks,
+                strategy=STRATEGIES[strategy],
+                callbacks=(losses,),
+                **options,
+            )
+            run.fit()
+            results[label] = outcome(run, losses)
+        except Exception as error:  # the test says which case
+            import traceback
+
+            traceback.print_exc()
+            results[label] = {"error": f"{type(error).__name__}: {error}"}
+    return results
+
+
+def train_alone(folder: Path, **options: Any) -> dict[str, Any]:
+    """Train in one process."""
+    losses = StepLosses()
+    run = build(folder, callbacks=(losses,), **options)
+    run.fit()
+    return outcome(run, losses)
