@@ -57,11 +57,20 @@ def explain_lost_job(error: BaseException) -> str | None:
     what = f"ended as {state.group(1)}" if state else "ended without a result"
     if job is None or folder is None:
         return f"a job of the sweep {what}: {text}"
-    run = Path(folder.group(1)) / job.group(2)
+    run = _folder_of(Path(folder.group(1)), int(job.group(2)))
     return (
         f"point {job.group(2)} of the sweep, job {job.group(0)}, {what}{_name_of(run)}: {run}. Its "
         f"output is in {folder.group(1)}/.submitit/{job.group(0)}"
     )
+
+
+def _folder_of(sweep: Path, point: int) -> Path:
+    """Return the folder of a sweep's point, by its number."""
+    try:
+        points = json.loads((sweep / "sweep.json").read_text(encoding="utf-8"))["points"]
+        return sweep / str(points[point]["folder"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return sweep / str(point)
 
 
 def _name_of(run: Path) -> str:

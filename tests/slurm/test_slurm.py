@@ -120,16 +120,19 @@ class Sweep:
         ).stdout
 
     def record(self, point: int) -> dict[str, Any]:
-        path = self.folder / "sweep" / str(point) / "run.json"
+        path = self.run_folder(point) / "run.json"
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return record
+
+    def run_folder(self, point: int) -> Path:
+        sweep = self.folder / "sweep"
+        content = json.loads((sweep / "sweep.json").read_text(encoding="utf-8"))
+        return sweep / str(content["points"][point]["folder"])
 
     def weights(self, point: int) -> dict[str, Any]:
         from safetensors.torch import load_file
 
-        return load_file(
-            self.folder / "sweep" / str(point) / "adapter" / "adapter_model.safetensors"
-        )
+        return load_file(self.run_folder(point) / "adapter" / "adapter_model.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -180,9 +183,8 @@ def test_a_job_that_is_stopped_goes_on_to_the_same_weights(
 ) -> None:
     process = sweep.start("peft=lora", "callbacks.extra.slow._target_=slow_steps.SlowSteps")
     try:
-        checkpoint = sweep.folder / "sweep" / "0" / "checkpoints" / "last.ckpt"
         deadline = time.monotonic() + 300
-        while not checkpoint.is_file():
+        while not list(sweep.folder.glob("sweep/*/checkpoints/last.ckpt")):
             assert process.poll() is None, process.communicate()[0]
             assert time.monotonic() < deadline
             time.sleep(0.1)
@@ -236,7 +238,7 @@ def test_a_job_that_is_killed_is_named(sweep: Sweep) -> None:
     process = sweep.start("peft=lora", "callbacks.extra.slow._target_=slow_steps.SlowSteps")
     try:
         deadline = time.monotonic() + 300
-        while not (sweep.folder / "sweep" / "0" / "run.json").is_file():
+        while not list(sweep.folder.glob("sweep/*/run.json")):
             assert time.monotonic() < deadline
             time.sleep(0.1)
         job = sweep.command("squeue", "-h", "-r", "-o", "%i").split()[0]
