@@ -78,6 +78,7 @@ def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trainer: Trainer) -> 
     rows = [{"instruction": f"add {n}", "output": f"x + {n}"} for n in range(30)]
     (tmp_path / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # the command sets it; other tests start processes
 
     def run(*words: str, folder: str = "sweep") -> list[str]:
         monkeypatch.setattr(
