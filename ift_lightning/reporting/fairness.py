@@ -65,6 +65,10 @@ class Fairness:
     same: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
 
+    def differs(self, aspect: str) -> bool:
+        """Whether arms differ in something, wanted or not."""
+        return any(finding.aspect == aspect for finding in self.findings)
+
     def marks(self, arm: str) -> list[str]:
         """Return in what an arm is unlike the others, where that makes the comparison unfair."""
         return [
