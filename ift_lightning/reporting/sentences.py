@@ -77,6 +77,8 @@ def _undetected(pair: PairComparison, info: ScoreInfo) -> str:
 
 
 def _needed(power: Power, pair: PairComparison, info: ScoreInfo) -> str:
+    if info.unit == "%" and power.detectable >= info.factor:
+        return "The seeds differ so much that no difference of any size would be found for certain."
     size = number(power.smaller, info.digits)
     shown = number(power.detectable, info.digits)
     here = f"these {pair.num_problems} problems show effects from about {shown} {info.points}"

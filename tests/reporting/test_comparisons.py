@@ -177,6 +177,10 @@ def test_no_found_difference_in_words() -> None:
         f"{head}. An effect under 4.0 points would need about 12,000 problems and 12 seeds an arm; "
         f"{here}"
     )
+    assert sentence(replace(pair, power=Power(286.4, 143.2, None, 14)), PASS) == (
+        f"{head}. The seeds differ so much that no difference of any size would be found for "
+        "certain."
+    )
     assert sentence(pair, PASS) == f"{head}: the outcome is the same on all 200 problems."
 
 
