@@ -77,13 +77,22 @@ def _pairs_table(table: ScoreTable) -> Table:
                 p_cell(pair.p_value),
                 p_cell(pair.p_holm),
                 Cell(pair.method),
-                number_cell(pair.power.detectable if pair.power else None, info.digits),
+                _detectable(pair, info),
                 Cell(_effect(pair)),
                 Cell(_disagreement(pair)),
             ]
             for pair in table.pairs
         ],
     )  # fmt: skip
+
+
+def _detectable(pair: PairComparison, info: ScoreInfo) -> Cell:
+    if pair.power is None:
+        return Cell("")
+    size = pair.power.detectable
+    if info.unit == "%" and size >= info.factor:
+        return Cell(f"over {number(info.factor, 0)}", size)
+    return number_cell(size, info.digits)
 
 
 def _effect(pair: PairComparison) -> str:
