@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -27,11 +28,13 @@ class Trainer:
 
     def __init__(self) -> None:
         self.ran: list[TrainConfig] = []
+        self.resumed: list[bool] = []
         self.broken: set[str] = set()
         self.interrupt_at: str | None = None
 
     def __call__(self, config: TrainConfig) -> float:
         self.ran.append(config)
+        self.resumed.append(config.resume)
         folder = Path(config.run_dir)
         key = PointKey.of(config)
         record = RunRecord(
@@ -41,7 +44,12 @@ class Trainer:
             config_fingerprint=key.config,
             evaluation_fingerprint=key.evaluation,
             resume_fingerprint=assembly.resume_fingerprint(config),
-            data={"fingerprint": key.data},
+            sandbox_fingerprint=key.sandbox,
+            data={
+                "fingerprint": key.data,
+                "fingerprints": {"train": key.data, "val": key.val, "test": key.test},
+                "tokenizer_fingerprint": key.tokenizer,
+            },
             model={"weights_fingerprint": key.weights},
         )
         with RunRecorder(folder, record).running():
@@ -195,6 +203,62 @@ def test_other_rows_run_again(sweep: Sweep, tmp_path: Path) -> None:
         row["output"] += " + 0"
     (tmp_path / "rows.json").write_text(json.dumps(rows))
     assert sweep("peft=lora", "seeds=2") == ["seed=0", "seed=1"]
+
+
+@pytest.mark.parametrize(("split", "goes_on"), [("val", False), ("test", True)])
+def test_other_rows_of_a_split_repeat_what_they_decide(
+    sweep: Sweep, trainer: Trainer, tmp_path: Path, split: str, goes_on: bool
+) -> None:
+    """Validation rows choose the best checkpoint; test rows only score it."""
+    words = ["peft=lora", "seeds=2", f"data.{split}_path={split}.json"]
+    rows = [{"instruction": f"subtract {n}", "output": f"x - {n}"} for n in range(4)]
+    (tmp_path / f"{split}.json").write_text(json.dumps(rows))
+    assert len(sweep(*words)) == 2
+    assert sweep(*words) == []
+    rows[0]["output"] = "x + 0"
+    (tmp_path / f"{split}.json").write_text(json.dumps(rows))
+    trainer.resumed.clear()
+    assert sweep(*words) == ["seed=0", "seed=1"]
+    assert trainer.resumed == [goes_on, goes_on]
+
+
+def test_other_limits_of_the_sandbox_repeat_the_evaluation_alone(
+    sweep: Sweep, trainer: Trainer
+) -> None:
+    sweep("peft=lora", "seeds=2")
+    assert sweep("peft=lora", "seeds=2", "sandbox.num_workers=1") == []
+    trainer.resumed.clear()
+    assert sweep("peft=lora", "seeds=2", "sandbox.memory_mib=64") == ["seed=0", "seed=1"]
+    assert trainer.resumed == [True, True]
+
+
+def test_another_tokenizer_is_another_run(
+    sweep: Sweep, trainer: Trainer, tmp_path: Path, model_folder: Callable[[str], Path]
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(model_folder("llama"), model)
+    words = ["peft=lora", "seeds=2", "model=local", f"model.path={model}"]
+    assert len(sweep(*words)) == 2
+    settings = json.loads((model / "tokenizer_config.json").read_text())
+    settings["chat_template"] = "{{ messages[0]['content'] }}!"
+    (model / "tokenizer_config.json").write_text(json.dumps(settings))
+    (model / "chat_template.jinja").unlink(missing_ok=True)
+    trainer.resumed.clear()
+    assert sweep(*words) == ["seed=0", "seed=1"]
+    assert trainer.resumed == [False, False]
+
+
+def test_records_without_the_newer_fingerprints_count_as_unchanged(
+    sweep: Sweep, tmp_path: Path
+) -> None:
+    sweep("peft=lora", "seeds=2")
+    for path in (tmp_path / "sweep").glob("*/run.json"):
+        record = json.loads(path.read_text())
+        del record["sandbox_fingerprint"], record["data"]["fingerprints"]
+        del record["data"]["tokenizer_fingerprint"]
+        path.write_text(json.dumps(record))
+    assert sweep("peft=lora", "seeds=2") == []
+    assert sweep("peft=lora", "seeds=2", "generation.do_sample=true") == ["seed=0", "seed=1"]
 
 
 def test_what_only_speeds_up_a_run_does_not_repeat_it(sweep: Sweep) -> None:
