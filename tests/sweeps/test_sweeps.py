@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import sys
@@ -16,6 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from ift_lightning import assembly, finetuning
 from ift_lightning.config.schema import TrainConfig
 from ift_lightning.modeling.loading import weights_fingerprint
+from ift_lightning.sweeps import resuming
 from ift_lightning.sweeps.resuming import PointKey
 from ift_lightning.training.run_record import RunRecorder
 from ift_lightning.types import RunRecord
@@ -188,6 +190,44 @@ def test_a_failing_point_is_named_and_the_others_run(
     assert sweep("peft=lora,prefix", "seeds=2") == ["peft=lora,seed=1"]
 
 
+@pytest.mark.parametrize("ending", ["completed", "interrupted", "failed"])
+def test_a_failure_to_decide_leaves_the_record_of_an_earlier_attempt(
+    sweep: Sweep,
+    trainer: Trainer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    ending: str,
+) -> None:
+    if ending == "interrupted":
+        trainer.interrupt_at = "seed=1"
+    trainer.broken = {"seed=1"} if ending == "failed" else set()
+    with contextlib.nullcontext() if ending == "completed" else pytest.raises(SystemExit):
+        sweep("peft=lora", "seeds=2")
+    trainer.points()
+    trainer.interrupt_at, trainer.broken = None, set()
+    folder = tmp_path / "sweep" / "seed=1"
+    before = (folder / "run.json").read_bytes()
+    capsys.readouterr()
+
+    def unreachable(*_: Any) -> str:
+        raise OSError("the file server is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(resuming, "weights_fingerprint", unreachable)
+        with pytest.raises(SystemExit):
+            sweep("peft=lora", "seeds=2", "sweep.unfair=ignore")
+    message = capsys.readouterr().err
+    assert "2 of 2 points did not finish" in message
+    assert "seed=1: OSError('the file server is away')" in message
+    assert trainer.points() == []
+    assert (folder / "run.json").read_bytes() == before
+    trainer.resumed.clear()
+    assert sweep("peft=lora", "seeds=2") == ([] if ending == "completed" else ["seed=1"])
+    assert all(trainer.resumed)
+    assert not (folder / "sweep_error.json").exists()
+
+
 def test_other_settings_take_the_place_of_an_earlier_run(sweep: Sweep, tmp_path: Path) -> None:
     sweep("peft=lora", "seeds=2")
     assert sweep("peft=lora", "seeds=2", "optimizer.lr=1e-3") == ["seed=0", "seed=1"]
@@ -327,11 +367,14 @@ def test_without_the_table_points_print_where_the_user_looks(
 
 
 def test_a_folder_to_reuse_has_to_be_there(
-    sweep: Sweep, capsys: pytest.CaptureFixture[str]
+    sweep: Sweep, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     with pytest.raises(SystemExit):
         sweep("seeds=2", "sweep.reuse=[nowhere]")
-    assert "sweep.reuse=nowhere: there is no such folder" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert message.count("sweep.reuse=nowhere: there is no such folder") == 1
+    assert "points did not finish" not in message
+    assert list((tmp_path / "sweep").glob("*/run.json")) == []
 
 
 def test_weights_are_part_of_the_key(tmp_path: Path) -> None:
