@@ -91,8 +91,10 @@ def _summary(analysis: Analysis, figures: Figures) -> list[Block]:
     if marked:
         blocks.append(
             Paragraph(
-                f"Not a fair comparison without more thought: {', '.join(marked)} had other "
-                "conditions than the rest. The next section says which.",
+                f"Not a fair comparison without more thought: {', '.join(marked)} had "
+                f"{'other' if len(marked) < len(analysis.arms) else 'different'} conditions"
+                f"{' than the rest' * (len(marked) < len(analysis.arms))}. The next section says "
+                "which.",
                 warns=True,
             )
         )
@@ -157,11 +159,12 @@ def _fairness(analysis: Analysis) -> list[Block]:
             )
         )
     else:
-        blocks.append(Paragraph("Nothing differs besides what is compared."))
+        also = " and what follows from it" * bool(free)
+        blocks.append(Paragraph(f"Nothing differs besides what is compared{also}."))
     for finding in free:
         values = "; ".join(f"{arm}: {value}" for arm, value in finding.values.items())
         blocks.append(
-            Paragraph(f"The budget, the same in all arms, leaves {finding.aspect} free: {values}.")
+            Paragraph(f"{_capital(finding.aspect)}: {values}. {_capital(finding.consequence)}.")
         )
     if options:
         names = ", ".join(finding.aspect.removeprefix("option ") for finding in options)
@@ -171,6 +174,10 @@ def _fairness(analysis: Analysis) -> list[Block]:
     if fairness.unknown:
         blocks.append(Paragraph(f"Recorded nowhere: {', '.join(fairness.unknown)}."))
     return blocks
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _runs(analysis: Analysis) -> list[Block]:
