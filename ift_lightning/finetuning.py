@@ -41,6 +41,7 @@ from ift_lightning.training.ranks import (
     patient_barrier,
     start_process_group,
     stop_process_group,
+    wait_for_main_rank,
 )
 from ift_lightning.training.reload_check import reload_difference
 from ift_lightning.training.run import RunSettings, TrainingRun
@@ -95,8 +96,10 @@ def train_rank(
         try:
             return FineTuning(config, ranks, overrides, requests).run()
         except StoppedBySignal as stopped:
-            if ranks.is_main and requeue(stopped.signal_number, os.environ):
-                print("saved; the job is back in the queue", file=sys.stderr)
+            requests.leave()
+            if ranks.is_main:
+                requeue(stopped.signal_number, os.environ)
+            wait_for_main_rank()
             raise
 
 

@@ -6,6 +6,7 @@ others does not need it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
@@ -16,6 +17,9 @@ from datetime import timedelta
 from ift_lightning.errors import UserError
 
 _POLL_SECONDS = 0.2
+
+LEAVING_SECONDS = 120.0
+"""How long ranks may take to save, to write records, and to put a job back into the queue."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +85,11 @@ def ranks_of_environment(environ: Mapping[str, str]) -> Ranks | None:
 
 
 def first_slurm_host(environ: Mapping[str, str]) -> str:
-    """Return the first machine of a SLURM job: "n[07-09,12]" begins with "n07"."""
+    """Return the first machine of a SLURM job: "n[07-09,12]-ib" begins with "n07-ib"."""
     nodes = environ.get("SLURM_STEP_NODELIST") or environ.get("SLURM_JOB_NODELIST") or "127.0.0.1"
-    first = re.match(r"([^,\[]+)(?:\[(\w+))?", nodes)
+    first = re.match(r"(?:\[[^\]]*\]|[^,\[])+", nodes)  # up to a comma outside of brackets
     assert first is not None, nodes
-    return first.group(1) + (first.group(2) or "")
+    return re.sub(r"\[([^,\-\]]+)[^\]]*\]", r"\1", first.group())
 
 
 def slurm_port(environ: Mapping[str, str]) -> int:
@@ -170,6 +174,27 @@ def patient_barrier(name: str) -> None:
     store.set(keys[dist.get_rank()], "here")
     while not store.check(keys):
         time.sleep(_POLL_SECONDS)
+
+
+def wait_for_main_rank(seconds: float = LEAVING_SECONDS) -> None:
+    """Let rank 0 leave first: the first task that goes may have a launcher end the others.
+
+    Args:
+        seconds: How long at most; a rank that has gone without a word is not waited for.
+    """
+    import torch.distributed as dist
+
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return
+    store = dist.distributed_c10d._get_default_store()
+    deadline = time.monotonic() + seconds
+    key = "ift_lightning/rank 0 leaves"
+    with contextlib.suppress(RuntimeError):  # rank 0 keeps the store, and takes it along
+        if dist.get_rank() == 0:
+            store.set(key, "now")
+            return
+        while not store.check([key]) and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
 
 
 def from_main_rank(value: str) -> str:

@@ -67,7 +67,15 @@ def test_no_rank(environ: dict[str, str]) -> None:
 
 @pytest.mark.parametrize(
     ("nodes", "first"),
-    [("n1", "n1"), ("n1,n2", "n1"), ("gpu[07-09,12]", "gpu07"), ("a[3],b[1-2]", "a3")],
+    [
+        ("n1", "n1"),
+        ("n1,n2", "n1"),
+        ("gpu[07-09,12]", "gpu07"),
+        ("a[3],b[1-2]", "a3"),
+        ("n[1-2]-ib,m", "n1-ib"),
+        ("rack[2,4]n[01-03]", "rack2n01"),
+        ("n-1,n-2", "n-1"),
+    ],
 )
 def test_first_slurm_host(nodes: str, first: str) -> None:
     assert first_slurm_host({"SLURM_STEP_NODELIST": nodes}) == first
