@@ -84,7 +84,8 @@ def train_rank(
         requests = stack.enter_context(StopRequests())
         if config.strategy.name != "single":
             on_gpu = assembly.runs_on_gpu(config)
-            check_hardware(config, assembly.look_at_machine())
+            machine = assembly.look_at_machine()
+            check_hardware(config, machine, devices=ranks.local_world_size)
             start_process_group(
                 ranks, on_gpu=on_gpu, timeout_minutes=config.strategy.timeout_minutes
             )
@@ -147,7 +148,8 @@ class FineTuning:
             if config.trainer.num_threads is not None:
                 torch.set_num_threads(config.trainer.num_threads)
             record.environment = describe_environment()
-            check_hardware(config, assembly.look_at_machine())
+            machine = assembly.look_at_machine()
+            check_hardware(config, machine, devices=self.ranks.local_world_size)
             self._seed()
             self.tokenizer = assembly.build_tokenizer(config)
             self.data = self._prepare_data()

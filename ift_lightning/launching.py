@@ -26,6 +26,7 @@ from ift_lightning.training.ranks import (
     first_slurm_host,
     ranks_of_environment,
     slurm_port,
+    with_bound_gpu,
 )
 from ift_lightning.training.run_record import mark_failed
 
@@ -63,6 +64,10 @@ def run_training(config: TrainConfig) -> float | None:
         return train(config)
     if started is not None and not _starts_own_devices(started, config, environ):
         expect_world_size(started, trainer.devices, trainer.num_nodes)
+        from ift_lightning.assembly import look_at_machine, runs_on_gpu
+
+        if runs_on_gpu(config):
+            started = with_bound_gpu(started, look_at_machine().num_gpus)
         # A launcher of Hydra's has settled the folder; torchrun and srun have every rank ask Hydra.
         try:
             return train_rank(config, started, overrides, shares_folder=_is_submitted(environ))

@@ -11,7 +11,7 @@ import os
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from ift_lightning.errors import UserError
@@ -110,6 +110,20 @@ def expect_world_size(ranks: Ranks, devices: int, num_nodes: int) -> None:
             f"trainer.num_nodes={num_nodes} ask for {devices * num_nodes}; make the two agree, "
             "with strategy=ddp, fsdp or deepspeed"
         )
+
+
+def with_bound_gpu(ranks: Ranks, num_gpus: int) -> Ranks:
+    """Return the ranks for a process that sees no GPU but its own, as SLURM may bind them.
+
+    Its GPU is then the first it sees, whatever its place on the machine.
+
+    Args:
+        ranks: This process, as a launcher has started it.
+        num_gpus: GPUs that it sees.
+    """
+    if num_gpus != 1 or ranks.local_world_size == 1:
+        return ranks
+    return replace(ranks, local_rank=0, local_world_size=1, node_rank=ranks.rank)
 
 
 def start_process_group(ranks: Ranks, *, on_gpu: bool, timeout_minutes: float) -> None:
