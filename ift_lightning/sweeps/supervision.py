@@ -18,7 +18,7 @@ from ift_lightning.config.sweep_errors import explain_lost_job
 from ift_lightning.config.sweep_schema import SweepConfig
 from ift_lightning.errors import UserError
 from ift_lightning.sweeps.points import Point, compose_points, write_sweep_file
-from ift_lightning.training.failure_reports import first_cause, read_reports
+from ift_lightning.training.failure_reports import first_cause, is_echo, read_reports
 from ift_lightning.training.run_record import mark_failed, read_run_record
 from ift_lightning.types import RunStatus
 
@@ -149,7 +149,9 @@ def _take_over_cause(folder: Path) -> None:
     with contextlib.suppress(UserError):
         record = read_run_record(folder)
         cause = first_cause(read_reports(folder / RANKS))
-        if record.get("status") == RunStatus.RUNNING and cause is not None:
+        status, error = record.get("status"), str(record.get("error") or "")
+        is_unknown = status == RunStatus.RUNNING or (status == RunStatus.FAILED and is_echo(error))
+        if is_unknown and cause is not None:
             mark_failed(folder, str(cause.exception()))
 
 

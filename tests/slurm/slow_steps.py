@@ -24,12 +24,12 @@ class SlowSteps(Callback):
         time.sleep(self.seconds)
 
 
-class FailsWithPrefix(Callback):
+class FailsWithDora(Callback):
     """Raises in the middle of training, with one method."""
 
     def on_train_batch_end(self, trainer: Any, module: Any, *arguments: Any) -> None:
-        if module.model.peft_config["default"].peft_type == "PREFIX_TUNING":
-            raise UserError("there is something wrong with the prefixes")
+        if module.model.peft_config["default"].use_dora:
+            raise UserError("there is something wrong with the magnitudes")
 
 
 class FailsOnRankOne(Callback):

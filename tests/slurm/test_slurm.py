@@ -111,7 +111,7 @@ class Sweep:
 
     def run(self, *overrides: str) -> tuple[int, str]:
         process = self.start(*overrides)
-        said, _ = process.communicate(timeout=200)
+        said, _ = process.communicate(timeout=240)
         return process.returncode, said
 
     def command(self, *words: str) -> str:
@@ -195,7 +195,7 @@ def test_a_job_that_is_stopped_goes_on_to_the_same_weights(
         else:
             # What SLURM sends some time before the limit; the job then requeues itself.
             sweep.command("scancel", "--signal=USR2", job)
-        said, _ = process.communicate(timeout=200)
+        said, _ = process.communicate(timeout=240)
     finally:
         process.kill()
         process.wait()
@@ -211,11 +211,11 @@ def test_a_job_that_is_stopped_goes_on_to_the_same_weights(
 
 
 def test_a_job_that_fails_is_named(sweep: Sweep) -> None:
-    fails = "callbacks.extra.fails._target_=slow_steps.FailsWithPrefix"
-    code, said = sweep.run("peft=lora,prefix", fails)
+    fails = "callbacks.extra.fails._target_=slow_steps.FailsWithDora"
+    code, said = sweep.run("peft=lora,dora", fails)
     assert code == 1
     assert "1 of 2 points did not finish" in said
-    assert "peft=prefix: there is something wrong with the prefixes" in said
+    assert "peft=dora: there is something wrong with the magnitudes" in said
     assert "Traceback" not in said
     assert sweep.record(0)["status"] == "completed"
     assert sweep.record(1)["status"] == "failed"
@@ -251,7 +251,7 @@ def test_a_job_that_is_killed_is_named(sweep: Sweep) -> None:
             time.sleep(0.1)
         job = sweep.command("squeue", "-h", "-r", "-o", "%i").split()[0]
         sweep.command("scancel", job)
-        said, _ = process.communicate(timeout=200)
+        said, _ = process.communicate(timeout=240)
     finally:
         process.kill()
         process.wait()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ from composing import compose_train
 from ift_lightning import assembly, finetuning, launching
 from ift_lightning.config.checks import Machine, check_hardware
 from ift_lightning.config.schema import TrainConfig
-from ift_lightning.errors import UserError
+from ift_lightning.errors import RankError, UserError
 from ift_lightning.launching import keep_hydra_quiet_on_other_ranks, local_ranks, run_training
 from ift_lightning.training.ranks import (
     Ranks,
@@ -175,6 +177,30 @@ def test_a_machine_s_task_starts_the_ranks_of_its_devices(
     assert [item.rank for item in launched[1]] == [4, 5, 6, 7]
     assert launched[0].config is config
     assert not launched[0].shares_folder
+
+
+@pytest.mark.parametrize(
+    ("known", "kept"),
+    [("ValueError('no such row')", True), ("RuntimeError('NCCL error')", False), (None, False)],
+)
+def test_a_machine_without_the_fault_does_not_hide_it(
+    known: str | None, kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {**SRUN, "SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1"}.items():
+        monkeypatch.setenv(name, value)
+
+    def launch(*_: Any, **__: Any) -> None:
+        record = {"status": "failed", "error": known}
+        (tmp_path / "run.json").write_text(json.dumps(record))
+        raise RankError("rank 6 failed:\nConnection closed by peer")
+
+    monkeypatch.setattr(launching, "launch", launch)
+    config = compose_train("strategy=ddp", "trainer.devices=4", "trainer.num_nodes=2")
+    config.run_dir = str(tmp_path)
+    with pytest.raises(RankError, match="rank 6"):
+        run_training(config)
+    error = json.loads((tmp_path / "run.json").read_text())["error"]
+    assert error == (known if kept else "rank 6 failed:\nConnection closed by peer")
 
 
 def test_a_sweep_under_torchrun_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
