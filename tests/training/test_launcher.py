@@ -36,7 +36,7 @@ def start(folder: Path, *what: str) -> Any:
         module="launcher_tasks",
         ranks=ranks,
         log_folder=folder / "ranks",
-        grace_seconds=1.5,
+        grace_seconds=4.0,
     )
 
 
