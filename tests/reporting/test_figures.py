@@ -141,7 +141,7 @@ def test_long_names_go_into_a_legend_and_leave_the_axes_their_room() -> None:
     names = [
         f"data_variant=no_comments, cot_level={level}" for level in ("none", "simple", "complex")
     ]
-    arms = tuple(ArmScore(name, 50.0 + i, (50.0 + i,)) for i, name in enumerate(names))
+    arms = tuple(ArmScore(name, 50.0 + i, (50.0 + i,), None) for i, name in enumerate(names))
     table = ScoreTable(score_info("pass@1"), 10, 0, arms, ())
     costs = {name: Cost(100.0, 10.0 + i, 1e9 + i) for i, name in enumerate(names)}
     figure = draw_costs(table, costs, LIGHT)
