@@ -54,6 +54,12 @@ STRATEGIES = {
     "zero2": StrategySettings("deepspeed", stage=2),
     "zero3": StrategySettings("deepspeed", stage=3),
     "fsdp-offload": StrategySettings("fsdp", ShardingOptions(cpu_offload=True)),
+    "fsdp-keep": StrategySettings("fsdp", ShardingOptions(reshard_after_forward=False)),
+    # As precision=bf16_mixed sets them.
+    "fsdp-bf16": StrategySettings(
+        "fsdp", ShardingOptions(param_dtype="bfloat16", reduce_dtype="float32")
+    ),
+    "fsdp-bf16-reduced": StrategySettings("fsdp", ShardingOptions(param_dtype="bfloat16")),
     "zero2-offload": StrategySettings("deepspeed", stage=2, offload_optimizer=True),
     "zero3-offload": StrategySettings(
         "deepspeed", stage=3, offload_optimizer=True, offload_parameters=True
@@ -88,6 +94,8 @@ def build(
     dropout: float = 0.0,
     checkpointing: bool = False,
     callbacks: tuple[Callback, ...] = (),
+    model_options: dict[str, Any] | None = None,
+    max_logits_elements: int | None = None,
     **options: Any,
 ) -> TrainingRun:
     """Return a run on 11 rows of unequal lengths in steps of 4: the last step has 3."""
@@ -96,9 +104,9 @@ def build(
     if dropout and settings is not None and "Lora" in settings["_target_"]:
         settings = {**settings, "lora_dropout": dropout}
     model = attach_adapter(
-        make_model(family, VOCABULARY_SIZE), settings, gradient_checkpointing=checkpointing
+        make_model(family, VOCABULARY_SIZE, **(model_options or {})), settings, gradient_checkpointing=checkpointing
     )
-    return make_run(
+    run = make_run(
         model,
         folder,
         num_rows=11,
@@ -114,6 +122,9 @@ def build(
             **options,
         },
     )
+    if max_logits_elements is not None:
+        run.module.head.max_logits_elements = max_logits_elements
+    return run
 
 
 def outcome(run: TrainingRun, losses: StepLosses) -> dict[str, Any]:
@@ -128,6 +139,18 @@ def outcome(run: TrainingRun, losses: StepLosses) -> dict[str, Any]:
     }
 
 
+def finished(run: TrainingRun, losses: StepLosses, *, measure_before: bool) -> dict[str, Any]:
+    """Train, where wanted measured before on the validation rows, and return the numbers."""
+    if measure_before:
+        splits = run.datamodule.splits  # type: ignore[attr-defined]
+        splits["test"] = splits["val"]
+        run.measure_before()
+    run.fit()
+    result = outcome(run, losses)
+    result["before"] = run.recorder.record.metrics.get("before/test/loss")
+    return result
+
+
 def train_cases(
     ranks: Ranks, folder: str, cases: list[tuple[str, str, dict[str, Any]]]
 ) -> dict[str, Any]:
@@ -135,6 +158,8 @@ def train_cases(
     results = {}
     for label, strategy, options in cases:
         losses = StepLosses()
+        options = dict(options)
+        measure_before = options.pop("measure_before", False)
         try:
             run = build(
                 Path(folder) / label,
@@ -143,8 +168,7 @@ def train_cases(
                 callbacks=(losses,),
                 **options,
             )
-            run.fit()
-            results[label] = outcome(run, losses)
+            results[label] = finished(run, losses, measure_before=measure_before)
         except Exception as error:  # the test says which case
             import traceback
 
@@ -153,9 +177,8 @@ def train_cases(
     return results
 
 
-def train_alone(folder: Path, **options: Any) -> dict[str, Any]:
+def train_alone(folder: Path, *, measure_before: bool = False, **options: Any) -> dict[str, Any]:
     """Train in one process."""
     losses = StepLosses()
     run = build(folder, callbacks=(losses,), **options)
-    run.fit()
-    return outcome(run, losses)
+    return finished(run, losses, measure_before=measure_before)

@@ -178,16 +178,22 @@ class ShardedDataParallel(PortableCheckpoints, ModelParallelStrategy):
         self.sharding = sharding
 
     def trained_state(self, *, with_optimizer: bool) -> TrainedState:
+        self._reshard()
+        return super().trained_state(with_optimizer=with_optimizer)
+
+    def _reshard(self) -> None:
+        """Drop what is gathered: behind an evaluation, the outermost unit still is.
+
+        The parameters of a gathered unit are not those that are trained.
+        """
         assert self.lightning_module is not None
         for module in self.lightning_module.modules():
             if isinstance(module, FSDPModule):
-                # Behind an evaluation, the outermost unit is still gathered: its parameters are
-                # not those that the optimizer has.
                 module.reshard()
-        return super().trained_state(with_optimizer=with_optimizer)
 
     def model_to_device(self) -> None:
         assert self.model is not None
+        self._reshard()  # before the optimizer is made
         if self.sharding.cpu_offload:
             return  # where each part belongs has been settled when the model was sharded
         super().model_to_device()
