@@ -210,6 +210,7 @@ class ZeroRedundancy(PortableCheckpoints, DeepSpeedStrategy):
     """DeepSpeed's ZeRO, on GPUs, and on CPUs for proofs and small runs."""
 
     writes_shards = True
+    _evaluating: Any = None
 
     @property
     def stage(self) -> int:
@@ -230,6 +231,19 @@ class ZeroRedundancy(PortableCheckpoints, DeepSpeedStrategy):
             wrapper if is_training else None,
             self.stage,
         )
+
+    def _initialize_deepspeed_inference(self, model: torch.nn.Module) -> None:
+        super()._initialize_deepspeed_inference(model)
+        self._evaluating = self.deepspeed_engine
+
+    def _initialize_deepspeed_train(self, model: torch.nn.Module) -> None:
+        # Of stage 3, the hooks of an evaluation in front of training would go on gathering beside
+        # those of the new engine.
+        hooks = getattr(self._evaluating, "optimizer", None)
+        if hasattr(hooks, "_remove_module_hooks"):
+            hooks.destroy()
+        self._evaluating = None
+        super()._initialize_deepspeed_train(model)
 
     @property
     def root_device(self) -> torch.device:

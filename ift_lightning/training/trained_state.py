@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from ift_lightning.modeling.adapters import trainable_tensors
@@ -181,10 +182,12 @@ class DeepSpeedState(TrainedState):
 
     def set_parameter(self, name: str, value: torch.Tensor) -> None:
         from deepspeed import zero
-        from deepspeed.utils import safe_set_full_fp32_param
+        from deepspeed.utils import safe_set_full_fp32_param, safe_set_local_fp32_param
 
         parameter = self.parameters[name]
-        if self.wrapper is not None:
+        if self.wrapper is not None and hasattr(parameter, "ds_id"):
+            safe_set_local_fp32_param(parameter, partition_of(value.float(), parameter))
+        elif self.wrapper is not None:
             safe_set_full_fp32_param(parameter, value.to(parameter.device).float())
         if hasattr(parameter, "ds_id"):
             with zero.GatheredParameters([parameter], modifier_rank=0), torch.no_grad():
@@ -236,13 +239,17 @@ class DeepSpeedState(TrainedState):
         return values
 
     def set_optimizer_state(self, name: str, state: Mapping[str, Any]) -> None:
-        from deepspeed.utils import safe_set_full_optimizer_state
+        from deepspeed.utils import safe_set_full_optimizer_state, safe_set_local_optimizer_state
 
         assert self.optimizer is not None
         parameter = self.parameters[name]
         for key, value in state.items():
             if _is_moment(value):
-                safe_set_full_optimizer_state(parameter, value.to(parameter.device), key)
+                if hasattr(parameter, "ds_id"):
+                    part = partition_of(value, parameter)
+                    safe_set_local_optimizer_state(parameter, part, key)
+                else:
+                    safe_set_full_optimizer_state(parameter, value.to(parameter.device), key)
                 continue
             # Stage 3 takes the parameters out of the groups between steps; settings are the same.
             group = self.optimizer.param_groups[0]
@@ -253,6 +260,21 @@ class DeepSpeedState(TrainedState):
                     kept[key] = step_count(value, flat.device, group)
                 else:
                     kept[key] = value.to(flat.device, copy=True)
+
+
+def partition_of(value: torch.Tensor, parameter: Any) -> torch.Tensor:
+    """Return this rank's part of a whole tensor, as ZeRO-3 cuts it: flat, the last part padded.
+
+    Args:
+        value: Of the parameter's whole shape.
+        parameter: Cut by DeepSpeed.
+    """
+    size = parameter.ds_tensor.ds_numel
+    start = size * dist.get_rank(parameter.ds_process_group)
+    part = torch.zeros(size, dtype=value.dtype)
+    found = value.flatten()[start : start + size]
+    part[: found.numel()] = found
+    return part
 
 
 def _is_moment(value: Any) -> bool:

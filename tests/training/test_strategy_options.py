@@ -1,0 +1,79 @@
+"""What strategies are given beside their defaults, in two real processes over gloo.
+
+A run that is measured before it trains, other dtypes, tensors that cannot be cut evenly, and the
+output head applied in chunks.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from strategy_runs import ADAMW, SGD, train_alone
+from two_ranks import on_two_ranks
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+LORA = {"method": "lora", "optimizer": ADAMW}
+FULL = {"method": "full", "optimizer": SGD}
+PTUNING = {"method": "ptuning", "optimizer": SGD}
+BEFORE = {"measure_before": True}
+CHUNKED = {"max_logits_elements": 700}  # two positions at a time
+BF16 = {"precision": "bf16-mixed"}
+# By label: strategy, options, and how far losses and weights may be from a single process in fp32.
+CASES: dict[str, tuple[str, dict[str, Any], float]] = {
+    "before-ddp": ("ddp", {**LORA, **BEFORE}, 1e-5),
+    "before-fsdp": ("fsdp", {**LORA, **BEFORE}, 1e-5),
+    "before-zero2": ("zero2", {**LORA, **BEFORE}, 1e-5),
+    "before-zero3": ("zero3", {**LORA, **BEFORE}, 1e-5),
+    "before-offload-lora": ("fsdp-offload", {**LORA, **BEFORE}, 1e-5),
+    "before-offload-full": ("fsdp-offload", {**FULL, **BEFORE}, 1e-5),
+    "before-offload-ptuning": ("fsdp-offload", {**PTUNING, **BEFORE}, 1e-5),
+    "keep-lora": ("fsdp-keep", LORA, 1e-5),
+    "keep-full": ("fsdp-keep", FULL, 1e-5),
+    "chunked-ddp": ("ddp", {**FULL, **CHUNKED}, 1e-5),
+    "chunked-fsdp": ("fsdp", {**FULL, **CHUNKED}, 1e-5),
+    "chunked-zero2": ("zero2", {**FULL, **CHUNKED}, 1e-5),
+    "chunked-zero3": ("zero3", {**FULL, **CHUNKED}, 1e-5),
+    "bf16-ddp": ("ddp", {**LORA, **BF16, **BEFORE}, 0.03),
+    "bf16-fsdp": ("fsdp-bf16", {**LORA, **BF16, **BEFORE}, 0.03),
+    "bf16-fsdp-full": ("fsdp-bf16", {**FULL, **BF16, **BEFORE}, 0.03),
+    "bf16-fsdp-reduced": ("fsdp-bf16-reduced", {**LORA, **BF16, **BEFORE}, 0.03),
+    "bf16-zero2": ("zero2", {**LORA, **BF16}, 0.03),
+    "bf16-zero3": ("zero3", {**LORA, **BF16}, 0.03),
+}
+ALONE = {"lora": {**LORA, **BEFORE}, "full": {**FULL, **BEFORE}, "ptuning": {**PTUNING, **BEFORE}}
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("alone")
+    return {name: train_alone(folder / name, **options) for name, options in ALONE.items()}
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("together")
+    cases = [(label, strategy, options) for label, (strategy, options, _) in CASES.items()]
+    arguments = {"folder": str(folder), "cases": cases}
+    results: dict[str, Any] = on_two_ranks("strategy_runs:train_cases", arguments, folder)
+    return results
+
+
+@pytest.mark.parametrize("label", CASES)
+def test_the_numbers_of_a_single_process(
+    label: str, alone: dict[str, Any], together: dict[str, Any]
+) -> None:
+    _, options, tolerance = CASES[label]
+    expected, found = alone[options["method"]], together[label]
+    assert "error" not in found, found
+    assert found["losses"] == pytest.approx(expected["losses"], abs=tolerance)
+    assert found["val/loss"] == pytest.approx(expected["val/loss"], abs=tolerance)
+    if "measure_before" in options:
+        assert found["before"] == pytest.approx(expected["before"], abs=tolerance)
+    assert set(found["weights"]) == set(expected["weights"])
+    if tolerance < 1e-3:
+        for name, weight in expected["weights"].items():
+            assert (found["weights"][name] - weight).abs().max() <= tolerance, name
+    assert found["audit"]["problems"] == []
