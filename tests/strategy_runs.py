@@ -104,7 +104,9 @@ def build(
     if dropout and settings is not None and "Lora" in settings["_target_"]:
         settings = {**settings, "lora_dropout": dropout}
     model = attach_adapter(
-        make_model(family, VOCABULARY_SIZE, **(model_options or {})), settings, gradient_checkpointing=checkpointing
+        make_model(family, VOCABULARY_SIZE, **(model_options or {})),
+        settings,
+        gradient_checkpointing=checkpointing,
     )
     run = make_run(
         model,

@@ -32,9 +32,7 @@ def _spread_like(value: torch.Tensor, example: torch.Tensor) -> torch.Tensor:
     return part.to(example.device)
 
 
-def step_count(
-    value: torch.Tensor, device: torch.device, group: Mapping[str, Any]
-) -> torch.Tensor:
+def step_count(value: torch.Tensor, device: torch.device, group: Mapping[str, Any]) -> torch.Tensor:
     """Return a count of steps where the optimizer of torch looks for it.
 
     Args:

@@ -6,7 +6,6 @@ output head applied in chunks.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
