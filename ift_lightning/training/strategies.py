@@ -232,7 +232,21 @@ class ZeroRedundancy(PortableCheckpoints, DeepSpeedStrategy):
             self.stage,
         )
 
+    def _partition(self, model: torch.nn.Module) -> None:
+        """Of stage 3, cut the model tensor by tensor; the engine would first move it as a whole."""
+        if self.stage != 3 or any(hasattr(item, "ds_id") for item in model.parameters()):
+            return
+        from deepspeed import zero
+
+        assert self.config is not None
+        if self.config.get("bf16", {}).get("enabled"):
+            model.bfloat16()  # as the engine would
+        elif self.config.get("fp16", {}).get("enabled"):
+            model.half()
+        zero.Init(module=model, config_dict_or_path=self.config)
+
     def _initialize_deepspeed_inference(self, model: torch.nn.Module) -> None:
+        self._partition(model)
         super()._initialize_deepspeed_inference(model)
         self._evaluating = self.deepspeed_engine
 
@@ -243,6 +257,7 @@ class ZeroRedundancy(PortableCheckpoints, DeepSpeedStrategy):
         if hasattr(hooks, "_remove_module_hooks"):
             hooks.destroy()
         self._evaluating = None
+        self._partition(model)
         super()._initialize_deepspeed_train(model)
 
     @property
