@@ -12,6 +12,7 @@ from tiny_training import VOCABULARY_SIZE, make_run
 
 from ift_lightning.modeling.adapters import attach_adapter
 from ift_lightning.training.callbacks.progress import is_step_end
+from ift_lightning.training.checkpoints import CheckpointTensors, read_header
 from ift_lightning.training.ranks import Ranks
 from ift_lightning.training.run import TrainingRun
 from ift_lightning.training.sharding import ShardingOptions
@@ -45,6 +46,8 @@ METHODS: dict[str, dict[str, Any] | None] = {
         "deltaT": 1,
     },
 }
+# Tensors of 99 numbers, with an intermediate size of 33.
+METHODS["lora-odd"] = {**(METHODS["lora"] or {}), "r": 3}
 ADAMW = {"_target_": "torch.optim.AdamW"}
 SGD = {"_target_": "torch.optim.SGD", "momentum": 0.9}
 STRATEGIES = {
@@ -184,3 +187,21 @@ def train_alone(folder: Path, *, measure_before: bool = False, **options: Any) -
     losses = StepLosses()
     run = build(folder, callbacks=(losses,), **options)
     return finished(run, losses, measure_before=measure_before)
+
+
+def restore_finished(ranks: Ranks, folder: str, strategy: str, **options: Any) -> dict[str, Any]:
+    """Train, restore the end in a new run, and return weights and moments of both checkpoints."""
+    content = {}
+    for name in ("written", "restored"):
+        run = build(Path(folder), ranks=ranks, strategy=STRATEGIES[strategy], **options)
+        run.fit(resume=name == "restored")
+        header = read_header(run.last_checkpoint)
+        tensors = CheckpointTensors(run.last_checkpoint, header)
+        content[name] = {
+            "parameters": {key: value.clone() for key, value in tensors.parameters.items()},
+            "moments": {
+                name: {key: torch.as_tensor(value).clone() for key, value in state.items()}
+                for name, state in tensors.moments.items()
+            },
+        }
+    return content

@@ -6,9 +6,11 @@ output head applied in chunks.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from strategy_runs import ADAMW, SGD, train_alone
 from two_ranks import on_two_ranks
 
@@ -76,3 +78,22 @@ def test_the_numbers_of_a_single_process(
         for name, weight in expected["weights"].items():
             assert (found["weights"][name] - weight).abs().max() <= tolerance, name
     assert found["audit"]["problems"] == []
+
+
+@pytest.mark.parametrize("strategy", ["fsdp", "zero3"])
+def test_tensors_that_cannot_be_cut_evenly_are_restored(strategy: str, tmp_path: Path) -> None:
+    arguments = {
+        "folder": str(tmp_path / "run"),
+        "strategy": strategy,
+        "method": "lora-odd",
+        "model_options": {"intermediate_size": 33},
+        "num_steps": 2,
+    }
+    content = on_two_ranks("strategy_runs:restore_finished", arguments, tmp_path)
+    written, restored = content["written"], content["restored"]
+    assert any(value.numel() % 2 for value in written["parameters"].values())
+    for name, value in written["parameters"].items():
+        assert torch.equal(restored["parameters"][name], value), name
+        assert set(restored["moments"][name]) == set(written["moments"][name]) > {"exp_avg"}
+        for key, moment in written["moments"][name].items():
+            assert torch.equal(restored["moments"][name][key], moment), (name, key)
