@@ -140,6 +140,14 @@ def evaluation_fingerprint(config: TrainConfig) -> str:
     return json_fingerprint(values)
 
 
+def sandbox_fingerprint(config: TrainConfig) -> str:
+    """Identify what generated programs may use; not how many of them run at a time."""
+    values = plain(config.sandbox)
+    for name in ("name", "num_workers"):
+        values.pop(name)
+    return json_fingerprint(values)
+
+
 def _what_is_trained(config: TrainConfig) -> dict[str, Any]:
     values: dict[str, Any] = plain(config)
     for name in ("run_dir", "resume", "name", "logger", "measure_before"):

@@ -24,7 +24,11 @@ from ift_lightning.data.mask_audit import audit_masks, render_sample
 from ift_lightning.data.token_cache import TokenizedData
 from ift_lightning.errors import StoppedBySignal, UserError
 from ift_lightning.modeling.adapters import count_parameters
-from ift_lightning.modeling.loading import load_base_model, weights_fingerprint
+from ift_lightning.modeling.loading import (
+    load_base_model,
+    tokenizer_fingerprint,
+    weights_fingerprint,
+)
 from ift_lightning.modeling.optimization import build_optimizer, build_scheduler
 from ift_lightning.training.callbacks.recording import (
     closing_loggers,
@@ -45,7 +49,7 @@ from ift_lightning.training.ranks import (
 from ift_lightning.training.reload_check import reload_difference
 from ift_lightning.training.run import RunSettings, TrainingRun
 from ift_lightning.training.run_record import RunRecorder, describe_environment, read_run_record
-from ift_lightning.training_evaluation import TrainingEvaluation
+from ift_lightning.training_evaluation import BEFORE_FILE, TrainingEvaluation
 from ift_lightning.types import RunRecord
 
 _SMALL_MODEL = 1_000_000_000
@@ -111,6 +115,7 @@ class FineTuning:
     """
 
     tokenizer: Any
+    tokenizer_key: str
     data: TokenizedData
     answers: TrainingEvaluation
 
@@ -128,6 +133,7 @@ class FineTuning:
             config_fingerprint=assembly.config_fingerprint(config),
             resume_fingerprint=assembly.resume_fingerprint(config),
             evaluation_fingerprint=assembly.evaluation_fingerprint(config),
+            sandbox_fingerprint=assembly.sandbox_fingerprint(config),
         )
         self.recorder = RunRecorder(self.folder, self.record, enabled=ranks.is_main)
         self.loggers: list[Logger] = []
@@ -147,6 +153,7 @@ class FineTuning:
             check_hardware(config, assembly.look_at_machine())
             self._seed()
             self.tokenizer = assembly.build_tokenizer(config)
+            self.tokenizer_key = tokenizer_fingerprint(self.tokenizer)  # its use may change it
             self.data = self._prepare_data()
             self._audit_masks()
             run = self._build_run()
@@ -227,12 +234,33 @@ class FineTuning:
             )
         self.record.started_at = earlier["started_at"]
         self.record.metrics = earlier["metrics"]
+        # What the checkpoint was trained on stays on record until the rows are prepared again.
+        self.record.data, self.record.model = earlier["data"], earlier["model"]
+        sandbox = earlier.get("sandbox_fingerprint") or self.record.sandbox_fingerprint
+        if (
+            earlier.get("evaluation_fingerprint") != self.record.evaluation_fingerprint
+            or sandbox != self.record.sandbox_fingerprint
+        ):
+            self._drop_scores()
+
+    def _drop_scores(self) -> None:
+        """Forget scores and answers of another evaluation, which this one may not make anew."""
+        prefixes = ("test/", "before/test/")
+        metrics = self.record.metrics
+        self.record.metrics = {k: v for k, v in metrics.items() if not k.startswith(prefixes)}
+        if self.ranks.is_main:
+            for name in ("predictions.jsonl", BEFORE_FILE):
+                (self.folder / name).unlink(missing_ok=True)
 
     def _audit_masks(self) -> None:
         """Record what is supervised, show a sample, and stop where nothing is."""
         config, data = self.config, self.data
         statistics = {name: split.statistics for name, split in data.splits.items()}
         train = statistics["train"]
+        fingerprints = {name: item.fingerprint for name, item in statistics.items()}
+        earlier = self.record.data.get("fingerprints") or fingerprints
+        if earlier["test"] != fingerprints["test"]:
+            self._drop_scores()
         self.record.data = {
             "name": config.data.name,
             "variant": config.data_variant.name,
@@ -240,6 +268,8 @@ class FineTuning:
             "cot_level": config.cot_level.name,
             "template": config.template.name,
             "fingerprint": train.fingerprint,
+            "fingerprints": fingerprints,
+            "tokenizer_fingerprint": self.tokenizer_key,
             "ids_fingerprint": {name: item.ids_fingerprint for name, item in statistics.items()},
             "num_train": train.num_rows,
             "num_val": statistics["val"].num_rows,

@@ -212,6 +212,7 @@ class RunRecord:
     config_fingerprint: str
     resume_fingerprint: str | None = None  # the config without the run's length
     evaluation_fingerprint: str | None = None  # how answers are made and scored
+    sandbox_fingerprint: str | None = None  # what a generated program may use
     status: RunStatus = RunStatus.RUNNING
     error: str | None = None
     model: dict[str, Any] = field(default_factory=dict)

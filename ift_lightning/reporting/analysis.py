@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 
 from ift_lightning.errors import UserError, suggest
 from ift_lightning.reporting.arms import Arm
-from ift_lightning.reporting.before_after import BeforeAfter, compare_before_after
+from ift_lightning.reporting.before_after import (
+    BeforeAfter,
+    adjust_together,
+    compare_before_after,
+)
 from ift_lightning.reporting.comparisons import ScoreTable, compare_by_problem, compare_by_seed
 from ift_lightning.reporting.curves import CURVES, read_curves
 from ift_lightning.reporting.fairness import Fairness, check_fairness
 from ift_lightning.reporting.figures.scores import Cost, Curve, LevelPoint
 from ift_lightning.reporting.judgement import JudgementResult, is_judgement, judge
 from ift_lightning.reporting.predictions import Predictions
-from ift_lightning.reporting.runs import LeftOut
+from ift_lightning.reporting.runs import LeftOut, Run
 from ift_lightning.reporting.scores import SCORES, ScoreInfo, score_info, score_matrix
 from ift_lightning.types import REASONING_LEVELS
 
 _NOT_COMPARED = ("perplexity",)  # it says what the loss says
+_OVER_TOKENS = ("loss", "token_accuracy")
+"""Scores that are means over the target tokens of the rows."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +80,13 @@ class Analysis:
 
 
 def _recorded_base(arms: Sequence[Arm], info: ScoreInfo) -> float | None:
-    values = {run.metrics.get(f"before/test/{info.name}") for arm in arms for run in arm.runs}
-    if len(values) != 1 or info.item_name is not None:
+    runs = [run for arm in arms for run in arm.runs]
+    if info.item_name is not None or any(
+        f"before/test/{info.name}" not in run.metrics for run in runs
+    ):
         return None  # of answers, the mean over problems is shown, not the corpus value
-    value = values.pop()
-    return None if value is None else info.factor * value
+    values = {_of_run(run.metrics, "before/test/", info.name) for run in runs}
+    return info.factor * values.pop() if len(values) == 1 else None
 
 
 def analyse(
@@ -110,18 +120,24 @@ def analyse(
     if baseline is not None and baseline not in names:
         raise UserError(f"baseline={baseline} is no arm. {suggest(baseline, names)}")
     lacking: dict[str, list[str]] = {}
-    tables = _tables(arms, lacking, baseline=baseline, num_resamples=num_resamples)
+    fairness = check_fairness(arms)
+    tables = _tables(arms, lacking, fairness, baseline=baseline, num_resamples=num_resamples)
     # Many arms share the space that answers side by side take.
     shown = num_samples if len(arms) <= 3 else max(1, 2 * num_samples // len(arms))
-    before_after = tuple(
-        item for arm in arms if (item := _before_after(arm, num_resamples, shown)) is not None
+    num_held = sum(bool(_with_before(arm)) for arm in arms)
+    before_after = adjust_together(
+        [
+            item
+            for arm in arms
+            if (item := _before_after(arm, num_resamples, shown, num_held)) is not None
+        ]
     )
     ordered = _main_first(tables, metric)
     return Analysis(
         title=title,
         arms=tuple(arms),
         left_out=tuple(left_out),
-        fairness=check_fairness(arms),
+        fairness=fairness,
         tables=tuple(ordered),
         lacking=lacking,
         costs={arm.name: _cost(arm) for arm in arms},
@@ -145,12 +161,17 @@ def _main_first(tables: list[ScoreTable], metric: str | None) -> list[ScoreTable
 
 
 def _tables(
-    arms: Sequence[Arm], lacking: dict[str, list[str]], *, baseline: str | None, num_resamples: int
+    arms: Sequence[Arm],
+    lacking: dict[str, list[str]],
+    fairness: Fairness,
+    *,
+    baseline: str | None,
+    num_resamples: int,
 ) -> list[ScoreTable]:
     tables = []
     for info in _infos(arms):
         table = _table_of_answers(info, arms, lacking, baseline, num_resamples)
-        table = table or _table_of_runs(info, arms, lacking, baseline)
+        table = table or _table_of_runs(info, arms, lacking, fairness, baseline)
         if table is not None:
             tables.append(table)
     return tables
@@ -201,12 +222,18 @@ def _has_enough_samples(info: ScoreInfo, answers: Sequence[Predictions]) -> bool
 
 
 def _table_of_runs(
-    info: ScoreInfo, arms: Sequence[Arm], lacking: dict[str, list[str]], baseline: str | None
+    info: ScoreInfo,
+    arms: Sequence[Arm],
+    lacking: dict[str, list[str]],
+    fairness: Fairness,
+    baseline: str | None,
 ) -> ScoreTable | None:
+    others = info.name in _OVER_TOKENS and fairness.differs("target tokens of the test rows")
+    why_not = "means over other tokens do not compare" if others else ""
     for prefix, label in (("test/", info.label), ("val/", info.label.replace("test", "eval"))):
         key = f"{prefix}{info.name}"
         having = {
-            arm.name: [run.metrics[key] for run in arm.runs]
+            arm.name: [_of_run(run.metrics, prefix, info.name) for run in arm.runs]
             for arm in arms
             if all(key in run.metrics for run in arm.runs)
         }
@@ -217,16 +244,33 @@ def _table_of_runs(
             shown = ScoreInfo(
                 info.name, label, info.unit, info.higher_is_better, info.factor, None, info.digits
             )
-            return compare_by_seed(shown, having, baseline=baseline)
+            return compare_by_seed(shown, having, baseline=baseline, why_not=why_not)
     return None
 
 
-def _before_after(arm: Arm, num_resamples: int, num_samples: int) -> BeforeAfter | None:
-    pairs = [
+def _of_run(metrics: Mapping[str, float], prefix: str, name: str) -> float:
+    """Return a recorded score; of the loss, the one that weighs all target tokens alike.
+
+    A run records its own loss, in which an arm may weigh tokens as no other does.
+    """
+    perplexity = metrics.get(f"{prefix}perplexity")
+    if name == "loss" and perplexity is not None and 0 < perplexity < math.inf:
+        return math.log(perplexity)
+    return metrics[f"{prefix}{name}"]
+
+
+def _with_before(arm: Arm) -> list[tuple[Run, Predictions, Predictions]]:
+    return [
         (run, run.before, run.predictions)
         for run in arm.runs
         if run.before is not None and run.predictions is not None
     ]
+
+
+def _before_after(
+    arm: Arm, num_resamples: int, num_samples: int, num_compared: int
+) -> BeforeAfter | None:
+    pairs = _with_before(arm)
     if not pairs:
         return None
     metrics = [
@@ -244,6 +288,7 @@ def _before_after(arm: Arm, num_resamples: int, num_samples: int) -> BeforeAfter
         metrics,
         num_resamples=num_resamples,
         num_samples=num_samples,
+        num_compared=num_compared,
     )
 
 
@@ -260,10 +305,16 @@ def _cost(arm: Arm) -> Cost:
         (run.record["performance"].get("peak_memory_bytes") or {}).get("train") for run in arm.runs
     ]
     return Cost(
-        _mean(arm.values("model", "num_trainable_parameters")),
-        _mean(arm.values("performance", "train_seconds")),
-        _mean(memory),
+        _median(arm.values("model", "num_trainable_parameters")),
+        _median(arm.values("performance", "train_seconds")),
+        _median(memory),
     )
+
+
+def _median(values: Sequence[float | None]) -> float | None:
+    """Return the median: one run that shared its machine moves it less than the mean."""
+    numbers = [value for value in values if value is not None]
+    return float(median(numbers)) if numbers and len(numbers) == len(values) else None
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

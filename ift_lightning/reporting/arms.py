@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import yaml
 
 from ift_lightning.errors import UserError
 from ift_lightning.reporting.runs import Run
@@ -26,9 +30,12 @@ NOT_FACTORS = (
     "data.num_workers",
     "generation.batch_size",
     "generation.keep_completions",
+    "sandbox.num_workers",
     "num_shown",
 )
 """Options that do not make another arm: replicates, names, and what only changes the display."""
+
+_NOT_FACTOR_GROUPS = ("hydra.", "hydra/", "logger.", "sweep.", "audit.")
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,7 @@ class Arm:
 
 def is_factor(key: str) -> bool:
     """Whether an option can tell arms apart."""
-    return key not in NOT_FACTORS and not key.startswith(("hydra.", "hydra/", "logger."))
+    return key not in NOT_FACTORS and not key.startswith(_NOT_FACTOR_GROUPS)
 
 
 def group_into_arms(runs: Sequence[Run]) -> list[Arm]:
@@ -72,8 +79,10 @@ def group_into_arms(runs: Sequence[Run]) -> list[Arm]:
     with_keys = len(keys) != 1 or _needs_keys([values[0] for values in groups])
     arms = []
     for values, members in groups.items():
-        factors = dict(zip(keys, values, strict=True))
         ordered = tuple(sorted(members, key=lambda run: run.seed))
+        # Named as it was written, where it was.
+        written = ordered[0].overrides
+        factors = {key: written.get(key, value) for key, value in zip(keys, values, strict=True)}
         _refuse_twins(ordered)
         name = _name(factors, ordered[0], with_keys=with_keys)
         arms.append(Arm(name, factors, ordered))
@@ -91,17 +100,55 @@ def _factor_keys(runs: Sequence[Run]) -> list[str]:
 
 
 def option_value(run: Run, key: str) -> str:
-    """Return an option's value: as it was overridden, or as the composed config has it."""
+    """Return an option's value, the same text however it was spelled.
+
+    The composed config knows it where the option is one value. Of a group it knows the name that
+    the file gives itself, which several files may share: there, the command line comes first.
+    """
     if key == "name":
         return run.name
-    if key in run.overrides:
-        return run.overrides[key]
+    overridden = run.overrides.get(key)
     node: Any = run.config
     for part in key.replace("/", ".").split("."):
-        node = node.get(part) if isinstance(node, dict) else None
-    if isinstance(node, dict):
-        node = node.get("name")
-    return "default" if node is None else str(node)
+        if not isinstance(node, dict) or part not in node:
+            return "default" if overridden is None else plain_text(overridden)
+        node = node[part]
+    if isinstance(node, dict) or (isinstance(node, str) and "${" in node):
+        if overridden is not None:
+            return plain_text(overridden)
+        node = node.get("name", "default") if isinstance(node, dict) else node
+    return plain_text(node)
+
+
+def plain_text(value: Any) -> str:
+    """Return one text for all spellings of a value, such as ``1e-3`` and ``0.001``."""
+    if isinstance(value, str):
+        value = _parsed(value)
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
+    if isinstance(value, list):
+        return f"[{', '.join(plain_text(item) for item in value)}]"
+    if isinstance(value, dict):
+        items = (f"{key}: {plain_text(item)}" for key, item in sorted(value.items()))
+        return f"{{{', '.join(items)}}}"
+    return str(value)
+
+
+def _parsed(text: str) -> Any:
+    """Return what an override's text stands for; YAML alone takes ``1e-3`` for a word."""
+    if _NUMBER.fullmatch(text):
+        return int(text) if text.lstrip("+-").isdecimal() else float(text)
+    if text.lower() in ("true", "false", "null") or text[:1] in ("[", "{", "'", '"'):
+        with contextlib.suppress(yaml.YAMLError):
+            return yaml.safe_load(text.lower() if text.isalpha() else text)
+    return text
+
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 _NOT_WORDS = ("true", "false", "none", "null", "default", "auto", "standard")

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from ift_lightning.reporting.comparisons import ScoreTable, compare_by_problem
+from ift_lightning.reporting.comparisons import (
+    PairComparison,
+    ScoreTable,
+    adjusted,
+    compare_by_problem,
+)
 from ift_lightning.reporting.predictions import Answer, Predictions
 from ift_lightning.reporting.scores import SCORES, ScoreInfo, score_info, score_matrix
 
@@ -73,6 +78,7 @@ def compare_before_after(
     *,
     num_resamples: int = 10_000,
     num_samples: int = 6,
+    num_compared: int = 1,
 ) -> BeforeAfter:
     """Compare a base model with the models tuned from it.
 
@@ -85,6 +91,7 @@ def compare_before_after(
         metrics: Recorded scores of each seed, before and after, without prefix.
         num_resamples: Of the bootstrap.
         num_samples: Answers to show.
+        num_compared: Arms that are held against their base model in one report.
     """
     # Each seed's run measured the same base model: its copies are no replicates.
     base = list(before[:1])
@@ -95,7 +102,7 @@ def compare_before_after(
             tables.append(
                 compare_by_problem(
                     matrix, {AFTER: seeds, BEFORE: []}, num_resamples=num_resamples,
-                    baseline=BEFORE,
+                    baseline=BEFORE, num_compared=num_compared,
                 )
             )  # fmt: skip
     by = next((t.info for t in tables if t.info.item_name in ("pass", "accuracy")), None)
@@ -108,6 +115,25 @@ def compare_before_after(
         changes_by=by.label if by else "",
         samples=tuple(_samples(base[0], after[0], by, num_samples)),
         mean_tokens=(base[0].mean_tokens(), after[0].mean_tokens()),
+    )
+
+
+def adjust_together(items: Sequence[BeforeAfter]) -> tuple[BeforeAfter, ...]:
+    """Return the items with p-values adjusted over all arms, for each score by itself."""
+    pairs: dict[str, list[PairComparison]] = {}
+    for item in items:
+        for table in item.tables:
+            pairs.setdefault(table.info.name, []).extend(table.pairs)
+    together = {name: iter(adjusted(group)) for name, group in pairs.items()}
+    return tuple(
+        replace(
+            item,
+            tables=tuple(
+                replace(table, pairs=tuple(next(together[table.info.name]) for _ in table.pairs))
+                for table in item.tables
+            ),
+        )
+        for item in items
     )
 
 

@@ -16,12 +16,17 @@ _LEFT_FREE = {
 
 def budget_leaves_free(aspect: str, arms: Sequence[Arm]) -> bool:
     """Whether a difference is one that the common budget of all arms leaves free."""
+    return aspect in _LEFT_FREE.get(common_budget(arms), ())
+
+
+def common_budget(arms: Sequence[Arm]) -> str:
+    """Return the name of the budget that all runs of all arms have; empty where they do not."""
     budgets = [_budget(arm, index) for arm in arms for index in range(len(arm.runs))]
     names = {budget.get("name") for budget in budgets}
     limits = {(budget.get("max_seconds"), budget.get("max_target_tokens")) for budget in budgets}
     if len(names) != 1 or len(limits) != 1:
-        return False
-    return aspect in _LEFT_FREE.get(str(names.pop()), ())
+        return ""
+    return str(names.pop() or "")
 
 
 def missed_sizes(arms: Sequence[Arm]) -> dict[str, str] | None:

@@ -11,7 +11,7 @@ import numpy as np
 from ift_lightning.metrics.outcomes import wilson_interval
 from ift_lightning.reporting.scores import FloatArray, ScoreInfo, ScoreMatrix
 from ift_lightning.reporting.statistics.bootstrap import ProblemBootstrap, percentile_interval
-from ift_lightning.reporting.statistics.differences import Difference, paired_difference
+from ift_lightning.reporting.statistics.differences import paired_difference
 from ift_lightning.reporting.statistics.power import Power, power_of
 from ift_lightning.reporting.statistics.significance import (
     PassTable,
@@ -35,6 +35,8 @@ class ArmScore:
         low: Lower end of the interval over problems; None where single answers have no such score.
         high: Upper end.
         interval: How the interval was made: "bootstrap over problems", "Wilson", or "".
+        low_all: Lower end of the interval over problems and seeds; None with one seed.
+        high_all: Upper end.
     """
 
     arm: str
@@ -44,6 +46,8 @@ class ArmScore:
     low: float | None = None
     high: float | None = None
     interval: str = ""
+    low_all: float | None = None
+    high_all: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,7 @@ class PairComparison:
         power: What was detectable.
         num_problems: Problems compared.
         num_seeds: Seeds of either arm.
+        num_compared: Pairs that ``p_holm`` is adjusted for.
     """
 
     first: str
@@ -89,6 +94,7 @@ class PairComparison:
     power: Power | None = None
     num_problems: int = 0
     num_seeds: tuple[int, int] = (1, 1)
+    num_compared: int = 1
 
     @property
     def is_detected(self) -> bool:
@@ -114,6 +120,12 @@ class ScoreTable:
     arms: tuple[ArmScore, ...]
     pairs: tuple[PairComparison, ...]
 
+    @property
+    def best(self) -> ArmScore:
+        """The arm with the best mean."""
+        choose = max if self.info.higher_is_better else min
+        return choose(self.arms, key=lambda arm: arm.mean)
+
     def arm(self, name: str) -> ArmScore:
         return next(item for item in self.arms if item.arm == name)
 
@@ -124,6 +136,7 @@ def compare_by_problem(
     *,
     num_resamples: int = 10_000,
     baseline: str | None = None,
+    num_compared: int | None = None,
 ) -> ScoreTable:
     """Compare arms on the problems that all of them answered.
 
@@ -133,20 +146,26 @@ def compare_by_problem(
             it was not trained and has no other seeds.
         num_resamples: Of the bootstrap.
         baseline: Compare every arm with this one; None for all pairs.
+        num_compared: Pairs that are tested together, for what is detectable; None for those of
+            this table.
     """
     num = len(matrix.problems)
     bootstrap = ProblemBootstrap(num, num_resamples) if num > 1 else None
     arms = tuple(
         _arm_score(name, values, matrix, bootstrap) for name, values in matrix.values.items()
     )
-    pairs = [
-        _pair(matrix, a, b, seeds, bootstrap) for a, b in _pairs(list(matrix.values), baseline)
-    ]
-    return ScoreTable(matrix.info, num, matrix.num_left_out, arms, _adjusted(pairs))
+    names = _pairs(list(matrix.values), baseline)
+    family = num_compared or max(len(names), 1)
+    pairs = [_pair(matrix, a, b, seeds, bootstrap, family) for a, b in names]
+    return ScoreTable(matrix.info, num, matrix.num_left_out, arms, adjusted(pairs))
 
 
 def compare_by_seed(
-    info: ScoreInfo, values: Mapping[str, Sequence[float]], *, baseline: str | None = None
+    info: ScoreInfo,
+    values: Mapping[str, Sequence[float]],
+    *,
+    baseline: str | None = None,
+    why_not: str = "",
 ) -> ScoreTable:
     """Compare arms by a score that exists once per run, such as a loss.
 
@@ -154,6 +173,7 @@ def compare_by_seed(
         info: The score.
         values: Arm to the score of each seed, as recorded.
         baseline: Compare every arm with this one; None for all pairs.
+        why_not: Why the values of two arms do not compare; pairs then have no test.
     """
     shown = {name: info.factor * np.asarray(array, float) for name, array in values.items()}
     arms = tuple(
@@ -163,7 +183,8 @@ def compare_by_seed(
     pairs = []
     for first, second in _pairs(list(shown), baseline):
         a, b = shown[first], shown[second]
-        test = welch(a, b)
+        test = None if why_not else welch(a, b)
+        alone = why_not or "one seed says nothing of others"
         pairs.append(
             PairComparison(
                 first,
@@ -173,12 +194,12 @@ def compare_by_seed(
                 test.high if test else None,
                 test.p_value if test else None,
                 None,
-                "Welch's t-test over seeds" if test else "none: one seed says nothing of others",
+                "Welch's t-test over seeds" if test else f"none: {alone}",
                 "seeds",
                 num_seeds=(a.size, b.size),
             )
         )
-    return ScoreTable(info, 0, 0, arms, _adjusted(pairs))
+    return ScoreTable(info, 0, 0, arms, adjusted(pairs))
 
 
 def _pairs(names: list[str], baseline: str | None) -> list[tuple[str, str]]:
@@ -211,9 +232,20 @@ def _arm_score(
         low_end, high_end = percentile_interval(bootstrap.means(by_problem), num)
         low, high = factor * float(low_end), factor * float(high_end)
         how = "bootstrap over problems"
+    low_all: float | None = None
+    high_all: float | None = None
+    if bootstrap is not None and len(values) > 1:
+        nothing = np.zeros((1, num))
+        found = paired_difference(values, nothing, bootstrap, is_trained=(True, False))
+        # Problems' own interval is the least; a share has its ends.
+        low_all = min(factor * float(found.low), np.inf if low is None else low)
+        high_all = max(factor * float(found.high), -np.inf if high is None else high)
+        if is_share:
+            low_all, high_all = max(low_all, 0.0), min(high_all, factor)
     return ArmScore(
-        name, float(by_seed.mean()), tuple(map(float, by_seed)), _spread(by_seed), low, high, how
-    )
+        name, float(by_seed.mean()), tuple(map(float, by_seed)), _spread(by_seed), low, high, how,
+        low_all, high_all,
+    )  # fmt: skip
 
 
 def _pair(
@@ -222,6 +254,7 @@ def _pair(
     second: str,
     seeds: Mapping[str, Sequence[int]],
     bootstrap: ProblemBootstrap | None,
+    num_compared: int,
 ) -> PairComparison:
     a, b = matrix.values[first], matrix.values[second]
     factor = matrix.info.factor
@@ -231,13 +264,17 @@ def _pair(
             first, second, factor * float(a.mean() - b.mean()), None, None, None, None,
             "none: one problem", "problems", num_problems=1, num_seeds=counts,
         )  # fmt: skip
-    found = paired_difference(a, b, bootstrap)
+    is_trained = (bool(seeds[first]), bool(seeds[second]))
+    found = paired_difference(a, b, bootstrap, is_trained=is_trained)
     is_single = matrix.is_binary and counts == (1, 1)
     most = factor if matrix.info.unit == "%" else float("inf")
     table = pass_table(a[0], b[0]) if is_single else None
     has_seeds = max(counts) > 1
     alone = paired_difference(a.mean(axis=0)[None], b.mean(axis=0)[None], bootstrap)
     method = "problems and seeds" if has_seeds else "paired bootstrap over problems"
+    for name, count, trained in zip((first, second), counts, is_trained, strict=True):
+        if has_seeds and count == 1 and trained:
+            method += f", with one seed of {name} taken to vary like the other arm's"
     return PairComparison(
         first=first,
         second=second,
@@ -255,21 +292,17 @@ def _pair(
         h=cohens_h(float(a.mean()), float(b.mean())) if matrix.info.unit == "%" else None,
         passes=table,
         passes_by_seed=_by_seed(matrix, first, second, seeds) if has_seeds else None,
-        power=_power(found, factor, len(matrix.problems), min(c for c in counts if c > 1) if
-                     has_seeds else 1),
+        power=power_of(
+            len(matrix.problems),
+            factor * float(found.problems_error),
+            factor**2 * float(found.seeds_variance),
+            float(found.degrees_of_freedom),
+            min(c for c in counts if c > 1) if has_seeds else 1,
+            num_compared=num_compared,
+        ),
         num_problems=len(matrix.problems),
         num_seeds=counts,
     )  # fmt: skip
-
-
-def _power(found: Difference, factor: float, num_problems: int, num_seeds: int) -> Power | None:
-    return power_of(
-        num_problems,
-        factor * float(found.problems_error),
-        factor**2 * float(found.seeds_variance),
-        float(found.degrees_of_freedom),
-        num_seeds,
-    )
 
 
 def _by_seed(
@@ -294,10 +327,13 @@ def _by_seed(
     }
 
 
-def _adjusted(pairs: list[PairComparison]) -> tuple[PairComparison, ...]:
-    """Add Holm's p-values, over all pairs that have one."""
+def adjusted(pairs: Sequence[PairComparison]) -> tuple[PairComparison, ...]:
+    """Return the pairs with Holm's p-values, over all of them that have one."""
     tested = [pair.p_value for pair in pairs if pair.p_value is not None]
-    adjusted = iter(holm(tested))
+    values = iter(holm(tested))
     return tuple(
-        pair if pair.p_value is None else replace(pair, p_holm=next(adjusted)) for pair in pairs
+        pair
+        if pair.p_value is None
+        else replace(pair, p_holm=next(values), num_compared=len(tested))
+        for pair in pairs
     )

@@ -28,7 +28,7 @@ from ift_lightning.reporting.score_sections import score_blocks
 from ift_lightning.reporting.sentences import number, sentence
 
 _MANY_PAIRS = 12
-"""Pairs above which the summary names the found differences alone."""
+"""Pairs above which the summary has those of the best arm, and the found differences."""
 
 
 def build_document(analysis: Analysis, figures: Figures) -> Document:
@@ -72,11 +72,13 @@ def _summary(analysis: Analysis, figures: Figures) -> list[Block]:
         found = [pair for pair in table.pairs if pair.is_detected]
         shown: Sequence[PairComparison] = table.pairs
         if len(table.pairs) > _MANY_PAIRS:
-            shown = found
+            best = table.best.arm
+            shown = [p for p in table.pairs if p.is_detected or best in (p.first, p.second)]
             blocks.append(
                 Paragraph(
                     f"{len(found)} of {len(table.pairs)} pairs of arms differ detectably on "
-                    f"{table.info.label}. The table of pairs has all of them."
+                    f"{table.info.label}. Here are those of {best}, which has the best mean"
+                    f"{', and those that differ' * bool(found)}; the table of pairs has all."
                 )
             )
         blocks.append(Bullets([sentence(pair, table.info) for pair in shown]))
@@ -89,8 +91,10 @@ def _summary(analysis: Analysis, figures: Figures) -> list[Block]:
     if marked:
         blocks.append(
             Paragraph(
-                f"Not a fair comparison without more thought: {', '.join(marked)} had other "
-                "conditions than the rest. The next section says which.",
+                f"Not a fair comparison without more thought: {', '.join(marked)} had "
+                f"{'other' if len(marked) < len(analysis.arms) else 'different'} conditions"
+                f"{' than the rest' * (len(marked) < len(analysis.arms))}. The next section says "
+                "which.",
                 warns=True,
             )
         )
@@ -155,11 +159,12 @@ def _fairness(analysis: Analysis) -> list[Block]:
             )
         )
     else:
-        blocks.append(Paragraph("Nothing differs besides what is compared."))
+        also = " and what follows from it" * bool(free)
+        blocks.append(Paragraph(f"Nothing differs besides what is compared{also}."))
     for finding in free:
         values = "; ".join(f"{arm}: {value}" for arm, value in finding.values.items())
         blocks.append(
-            Paragraph(f"The budget, the same in all arms, leaves {finding.aspect} free: {values}.")
+            Paragraph(f"{_capital(finding.aspect)}: {values}. {_capital(finding.consequence)}.")
         )
     if options:
         names = ", ".join(finding.aspect.removeprefix("option ") for finding in options)
@@ -169,6 +174,10 @@ def _fairness(analysis: Analysis) -> list[Block]:
     if fairness.unknown:
         blocks.append(Paragraph(f"Recorded nowhere: {', '.join(fairness.unknown)}."))
     return blocks
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _runs(analysis: Analysis) -> list[Block]:
@@ -201,15 +210,17 @@ def _methods(analysis: Analysis) -> list[Block]:
         "Per arm: the mean over seeds, problems and answers; the spread is the standard deviation "
         "of the seeds' means. The interval is over problems: all answers of all seeds of a problem "
         "are drawn together (10,000 resamples unless told otherwise; expanded percentiles), or "
-        "Wilson's where each problem has one outcome.",
+        "Wilson's where each problem has one outcome. It speaks about these very models. The one "
+        '"seeds too" adds the variance between seeds, and speaks about other seeds as well.',
         "Per pair: problems are drawn for both arms at once (paired bootstrap). Where arms have "
         "several seeds, the variance between seeds is added, so that the interval speaks about "
         "other seeds too. With one seed it speaks about these very models alone.",
         "One answer a problem and one seed an arm: McNemar's exact test gives the p-value.",
-        "Scores that exist once per run, such as losses: Welch's t-test over seeds.",
+        "Scores that exist once per run, such as losses: Welch's t-test over seeds. The test loss "
+        "is the mean over target tokens, each counted once, whatever weights an arm trains with.",
         "p-values are adjusted for all pairs of a table by Holm's method; a difference counts as "
         "detected where the adjusted value is under 0.05.",
         "What was detectable: the true difference that such a comparison finds in 80 % of its "
-        "repetitions, at the 5 % level and before Holm.",
+        "repetitions, at the 5 % level divided by the number of pairs (Holm's first step).",
     ]
     return [Bullets(items), Paragraph("docs/reports.md explains each with its source.")]

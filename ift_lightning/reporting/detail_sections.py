@@ -43,7 +43,7 @@ def cost_blocks(analysis: Analysis, figures: Figures) -> list[Block]:
                "peak memory (MiB)"]  # fmt: skip
     if all(cell.sort_by is None for row in rows for cell in row):
         return []
-    table = Table("Cost of an arm: mean over its seeds", columns, rows)
+    table = Table("Cost of an arm: median over its seeds", columns, rows)
     return [table, *figure_only(figures, "costs")]
 
 

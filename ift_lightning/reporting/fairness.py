@@ -4,27 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
-from ift_lightning.reporting.arms import Arm, is_factor
-from ift_lightning.reporting.budgets import budget_leaves_free, missed_sizes
-from ift_lightning.reporting.runs import Run
-
-
-class Kind(StrEnum):
-    """What a difference puts in doubt."""
-
-    ROWS = "rows"
-    BUDGET = "budget"
-    EVALUATION = "evaluation"
-    BASE = "base model"
-    SEEDS = "seeds"
-    CONFIG = "config"
-    MACHINE = "machine and software"
-
+from ift_lightning.reporting.arms import Arm, is_factor, plain_text
+from ift_lightning.reporting.aspects import ASPECTS, Aspect
+from ift_lightning.reporting.aspects import Kind as Kind
+from ift_lightning.reporting.budgets import budget_leaves_free, common_budget, missed_sizes
 
 MARKED = (Kind.ROWS, Kind.BUDGET, Kind.EVALUATION, Kind.BASE, Kind.SEEDS, Kind.CONFIG)
 """Kinds for which an arm is marked in the tables; the others are only named."""
@@ -38,7 +25,7 @@ class Finding:
         aspect: What it is, in words.
         kind: What it puts in doubt.
         values: Arm to value, in words.
-        odd_arms: Arms whose value is not the most common one.
+        odd_arms: Arms whose value is not the most common one; all, where none is.
         follows: Whether it follows from the factor itself (a method's own learning rate).
         consequence: What it means for the comparison; may be empty.
     """
@@ -65,6 +52,10 @@ class Fairness:
     same: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
 
+    def differs(self, aspect: str) -> bool:
+        """Whether arms differ in something, wanted or not."""
+        return any(finding.aspect == aspect for finding in self.findings)
+
     def marks(self, arm: str) -> list[str]:
         """Return in what an arm is unlike the others, where that makes the comparison unfair."""
         return [
@@ -74,96 +65,18 @@ class Fairness:
         ]
 
 
-@dataclass(frozen=True, slots=True)
-class _Aspect:
-    name: str
-    kind: Kind
-    of_run: Callable[[Run], Any]
-    consequence: str = ""
-
-
-def _at(*path: str) -> Callable[[Run], Any]:
-    def look(run: Run) -> Any:
-        node: Any = run.record
-        for key in path:
-            node = node.get(key) if isinstance(node, dict) else None
-        return node
-
-    return look
-
-
-def _decoding(run: Run) -> Any:
-    found = _at("audit", "evaluation", "decoding")(run)
-    return found if found is not None else _at("data", "decoding")(run)
-
-
-def _excluded(run: Run) -> Any:
-    found = _at("audit", "evaluation", "excluded")(run)
-    return None if found is None else sorted(found)
-
-
-def _packages(run: Run) -> Any:
-    found = _at("environment", "packages")(run)
-    return None if not found else ", ".join(f"{name} {found[name]}" for name in sorted(found))
-
-
-def _machine(run: Run) -> Any:
-    hardware = _at("environment", "hardware")(run)
-    if not isinstance(hardware, dict):
-        return None
-    gpus = [gpu.get("name") for gpu in hardware.get("gpus") or []]
-    return ", ".join([f"{hardware.get('cpu')} ({hardware.get('cpu_cores')} cores)", *gpus])
-
-
-def _source(run: Run) -> Any:
-    commit = _at("environment", "git_commit")(run)
-    if commit is None:
-        return None
-    return f"{commit[:12]}{' with local changes' if run.record['environment'].get('git_dirty') else ''}"  # noqa: E501
-
-
-_LOSSES = "losses and perplexities do not compare, since they are means over other tokens"
-
-_ASPECTS = (
-    _Aspect("training rows", Kind.ROWS, _at("data", "ids_fingerprint", "train"),
-            "the arms learned from different rows"),
-    _Aspect("validation rows", Kind.ROWS, _at("data", "ids_fingerprint", "val"),
-            "best checkpoints were chosen on different rows"),
-    _Aspect("test rows", Kind.ROWS, _at("data", "ids_fingerprint", "test"),
-            "problems are compared only where all arms have them; losses do not compare"),
-    _Aspect("optimizer steps", Kind.BUDGET, _at("performance", "num_steps"),
-            "one arm was trained longer"),
-    _Aspect("training rows rejected", Kind.ROWS, _at("data", "num_rejected")),
-    _Aspect("target tokens seen", Kind.BUDGET, _at("performance", "num_target_tokens_seen"),
-            "one arm learned from more text"),
-    _Aspect("target tokens of the test rows", Kind.EVALUATION,
-            _at("audit", "mask", "test", "num_target_tokens"), _LOSSES),
-    _Aspect("decoding", Kind.EVALUATION, _decoding, "answers were generated differently"),
-    _Aspect("problems excluded from scores", Kind.EVALUATION, _excluded,
-            "only problems that count in all arms are compared"),
-    _Aspect("how generated code was run", Kind.EVALUATION, _at("environment", "sandbox_level")),
-    _Aspect("names of the scores", Kind.EVALUATION,
-            lambda run: sorted(n for n in run.metrics if n.startswith("test/")) or None,
-            "only scores that all arms have are compared"),
-    _Aspect("base weights", Kind.BASE, _at("model", "weights_fingerprint"),
-            "the arms start from different models"),
-    _Aspect("machine", Kind.MACHINE, _machine, "times and memory do not compare"),
-    _Aspect("package versions", Kind.MACHINE, _packages),
-    _Aspect("version of the source", Kind.MACHINE, _source),
-)  # fmt: skip
-
-
 def check_fairness(arms: Sequence[Arm]) -> Fairness:
     """Compare what arms were given: rows, budget, evaluation, base model, seeds, options, machine.
 
     Args:
-        arms: Two at least, for there to be anything to compare.
+        arms: Of one alone, only its own runs are held against each other.
     """
     result = Fairness()
+    _compare_within(arms, result)
     if len(arms) < 2:
         return result
     _compare_seeds(arms, result)
-    for aspect in _ASPECTS:
+    for aspect in ASPECTS:
         _compare_aspect(aspect, arms, result)
     _compare_sizes(arms, result)
     _compare_configs(arms, result)
@@ -177,8 +90,10 @@ def check_evaluations(arms: Sequence[Arm]) -> Fairness:
         arms: The base model and the tuned one.
     """
     result = Fairness()
-    for aspect in _ASPECTS:
-        if aspect.kind in (Kind.EVALUATION, Kind.BASE, Kind.MACHINE) or aspect.name == "test rows":
+    for aspect in ASPECTS:
+        # Of a model that was not trained, no loss was weighted.
+        is_evaluation = aspect.kind is Kind.EVALUATION and "loss" not in aspect.decided_by
+        if is_evaluation or aspect.kind in (Kind.BASE, Kind.MACHINE) or aspect.name == "test rows":
             _compare_aspect(aspect, arms, result)
     return result
 
@@ -194,7 +109,7 @@ def _compare_seeds(arms: Sequence[Arm], result: Fairness) -> None:
     )  # fmt: skip
 
 
-def _compare_aspect(aspect: _Aspect, arms: Sequence[Arm], result: Fairness) -> None:
+def _compare_aspect(aspect: Aspect, arms: Sequence[Arm], result: Fairness) -> None:
     raw = {arm.name: _by_seed(aspect, arm) for arm in arms}
     if all(value is None for runs in raw.values() for value in runs.values()):
         result.unknown.append(aspect.name)
@@ -215,16 +130,80 @@ def _compare_aspect(aspect: _Aspect, arms: Sequence[Arm], result: Fairness) -> N
     if len(set(shown.values())) == 1:  # such as two fingerprints that begin alike
         shown = {name: f"{text} (differs)" if name in odd else text for name, text in shown.items()}
     by_budget = budget_leaves_free(aspect.name, arms)
+    factor = "" if by_budget else _deciding_factor(aspect, arms, keyed)
+    consequence = aspect.consequence
+    if by_budget:
+        consequence = "the common budget leaves it free"
+    elif factor:
+        consequence = f"it follows from {factor}"
+        if aspect.kind is Kind.EVALUATION and aspect.consequence:
+            consequence += f"; {aspect.consequence}"
     result.findings.append(
         Finding(
             aspect.name,
             aspect.kind,
             shown,
             odd,
-            follows=by_budget,
-            consequence="the common budget leaves it free" if by_budget else aspect.consequence,
+            follows=by_budget or bool(factor),
+            consequence=consequence,
         )
     )
+
+
+def _deciding_factor(aspect: Aspect, arms: Sequence[Arm], keyed: dict[str, str]) -> str:
+    """Return the factors that explain a difference by design; empty where they do not.
+
+    Arms that have the same values of them must agree: peft=lora and peft=prefix at one level have
+    no reason to learn from other tokens.
+    """
+    if aspect.name == "target tokens seen" and common_budget(arms) == "target_tokens":
+        return ""  # which was to keep it the same
+    options = [key for key in arms[0].factors if _group(key) in aspect.decided_by]
+    by_value: dict[tuple[str, ...], set[str]] = {}
+    for arm in arms:
+        value = tuple(arm.factors[key] for key in options)
+        by_value.setdefault(value, set()).add(keyed[arm.name])
+    explained = bool(options) and all(len(found) == 1 for found in by_value.values())
+    return ", ".join(options) if explained else ""
+
+
+def _group(key: str) -> str:
+    return key.replace("/", ".").partition(".")[0]
+
+
+def _compare_within(arms: Sequence[Arm], result: Fairness) -> None:
+    """Name what runs of one arm do not have in common, though only their seeds should differ."""
+    odd: dict[tuple[str, Kind, str], dict[str, str]] = {}
+    for arm in arms:
+        for aspect in ASPECTS:
+            found = [aspect.of_run(run) for run in arm.runs] if aspect.same_in_arm else []
+            texts = list(dict.fromkeys(_text(value) for value in found if value is not None))
+            if len(texts) > 1:
+                key = (aspect.name, aspect.kind, aspect.consequence)
+                odd.setdefault(key, {})[arm.name] = "; ".join(texts)
+        for option, texts in _differing_options(arm).items():
+            key = (f"option {option}", Kind.CONFIG, "its spread is not that of seeds alone")
+            odd.setdefault(key, {})[arm.name] = "; ".join(texts)
+    for (name, kind, consequence), values in odd.items():
+        result.findings.append(
+            Finding(
+                f"runs of one arm differ in: {name}",
+                kind,
+                values,
+                tuple(values),
+                consequence=consequence,
+            )
+        )
+
+
+def _differing_options(arm: Arm) -> dict[str, list[str]]:
+    """Return options that runs of an arm do not agree on; one that a run lacks is a newer one."""
+    values: dict[str, dict[str, None]] = {}
+    for run in arm.runs:
+        for key, value in _flat(run.config).items():
+            if is_factor(key) and _group(key) != "logger":
+                values.setdefault(key, {})[plain_text(value)] = None
+    return {key: list(texts) for key, texts in values.items() if len(texts) > 1}
 
 
 def _compare_sizes(arms: Sequence[Arm], result: Fairness) -> None:
@@ -241,7 +220,7 @@ def _compare_sizes(arms: Sequence[Arm], result: Fairness) -> None:
     result.findings.append(Finding(aspect, Kind.BUDGET, values, tuple(missed), consequence=why))
 
 
-def _by_seed(aspect: _Aspect, arm: Arm) -> dict[int, Any]:
+def _by_seed(aspect: Aspect, arm: Arm) -> dict[int, Any]:
     return {run.seed: aspect.of_run(run) for run in arm.runs}
 
 
@@ -250,8 +229,10 @@ def _distinct(runs: dict[int, Any]) -> list[str]:
 
 
 def _odd(values: dict[str, str]) -> tuple[str, ...]:
-    """Return the arms without the most common value; of equally common ones, the first counts."""
-    usual = Counter(values.values()).most_common(1)[0][0]
+    """Return the arms without the most common value; all of them where there is no such value."""
+    (usual, count), *others = Counter(values.values()).most_common(2)
+    if any(other == count for _, other in others):
+        return tuple(values)
     return tuple(name for name, value in values.items() if value != usual)
 
 
@@ -286,8 +267,8 @@ def _compare_configs(arms: Sequence[Arm], result: Fairness) -> None:
     keys = dict.fromkeys(key for config in configs.values() for key in config)
     others = 0
     for key in keys:
-        values = {name: str(config.get(key, "none")) for name, config in configs.items()}
-        if len(set(values.values())) == 1 or not is_factor(key) or _root(key) == "logger":
+        values = {name: _option_text(config, key) for name, config in configs.items()}
+        if len(set(values.values())) == 1 or not is_factor(key) or _group(key) == "logger":
             continue
         if key in factors or key in {f"{factor}.name" for factor in factors}:
             continue  # the factor itself
@@ -300,8 +281,8 @@ def _compare_configs(arms: Sequence[Arm], result: Fairness) -> None:
         result.same.append("every other option")
 
 
-def _root(key: str) -> str:
-    return key.partition(".")[0]
+def _option_text(config: dict[str, Any], key: str) -> str:
+    return plain_text(config[key]) if key in config else "none"
 
 
 def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -23,6 +23,7 @@ from ift_lightning.reporting.figures.style import Theme, save_figure
 from ift_lightning.reporting.judgement import JudgementResult, Rate
 from ift_lightning.reporting.scores import score_info
 
+_OTHER_WEIGHTS = " Arms weigh tokens differently, so that their curves do not compare."
 _ACCURACY = "accuracy (%, higher is better)"
 _SHOWN_BEFORE_AFTER = ("pass@1", "accuracy", "execution_success", "codebleu", "bleu", "rougeL",
                        "exact_match")  # fmt: skip
@@ -61,7 +62,8 @@ def draw_all(analysis: Analysis, folder: Path) -> dict[str, FigureBlock]:
         pictures.add(
             "learning_curves",
             lambda theme: draw_curves(curves, theme),
-            "Loss by optimizer step. Thick: mean over seeds; thin: each seed.",
+            "Loss by optimizer step. Thick: mean over seeds; thin: each seed."
+            + _OTHER_WEIGHTS * analysis.fairness.differs("loss weights of the target tokens"),
             "Learning curves of all arms",
         )
     if any(item.tables for item in analysis.before_after):
@@ -80,8 +82,9 @@ def _draw_scores(analysis: Analysis, pictures: Pictures) -> None:
         pictures.add(
             "method_comparison",
             lambda theme: draw_arms(table, theme, base=base),
-            f"{table.info.label} of each arm. Dot: mean; line: 95 % interval over problems; ticks "
-            "below: each seed. Overlapping intervals do not mean that two arms are alike: the "
+            f"{table.info.label} of each arm. Dot: mean; thick line: 95 % interval over problems, "
+            "of these very models; thin line: over problems and seeds; ticks below: each seed. "
+            "Overlapping intervals do not mean that two arms are alike: the "
             "table of pairs compares them on the same problems.",
             f"{table.info.label} of each arm with its interval",
         )
@@ -91,7 +94,8 @@ def _draw_scores(analysis: Analysis, pictures: Pictures) -> None:
             "costs",
             lambda theme: draw_costs(table, costs, theme),
             "Score against cost. Filled diamonds, joined by the line, are the Pareto front: no "
-            "other arm costs less and scores better.",
+            "other arm costs less and scores better. Costs are medians over seeds; time and memory "
+            "are disturbed by runs that share a machine or a process.",
             f"{table.info.label} against trainable parameters, training time and memory",
         )
     if analysis.levels:
@@ -164,14 +168,13 @@ def _draw_judgements(models: Sequence[JudgementResult], pictures: Pictures) -> N
         series: dict[str, list[Mark | None]],
         caption: str,
         lines: dict[str, float] | None = None,
+        axis: str = _ACCURACY,
     ) -> None:
         drawn, legend = drawable(rows)
         pictures.add(
             name,
-            lambda theme: draw_rows(
-                drawn, series, theme, axis=_ACCURACY, limits=(-2, 102), lines=lines
-            ),
-            f"{caption} Wilson's 95 % intervals; counts at the right.",
+            lambda theme: draw_rows(drawn, series, theme, axis=axis, limits=(-2, 102), lines=lines),
+            f"{caption} First seed of each model. Wilson's 95 % intervals; counts at the right.",
             caption,
             legend,
         )
@@ -189,6 +192,7 @@ def _draw_judgements(models: Sequence[JudgementResult], pictures: Pictures) -> N
         subtypes,
         {last.model: [rate_mark(rate) for rate in last.by_subtype]},
         f"Right judgements of {last.model} by subtype of defect.",
+        axis=_ACCURACY.replace("accuracy", f"accuracy of {last.model}", 1),
     )
     add(
         "model_comparison",

@@ -38,19 +38,21 @@ def _arms_table(analysis: Analysis, table: ScoreTable) -> Table:
     return Table(
         f"{info.label} ({info.unit}, {'higher' if info.higher_is_better else 'lower'} is better)"
         f"{over}{left_out}{_item_note(info)}",
-        ["arm", "mean", "95 % interval", "interval from", "spread over seeds", "each seed"],
+        ["arm", "mean", "95 % interval", "interval from", "95 %, seeds too", "spread over seeds",
+         "each seed"],
         [
             [
                 Cell(marked_name(analysis, arm.arm)),
                 number_cell(arm.mean, info.digits),
                 interval_cell(arm.low, arm.high, info.digits),
                 Cell(arm.interval),
+                interval_cell(arm.low_all, arm.high_all, info.digits),
                 number_cell(arm.spread, info.digits + 1),
                 Cell(", ".join(number(value, info.digits) for value in arm.by_seed)),
             ]
             for arm in table.arms
         ],
-    )
+    )  # fmt: skip
 
 
 def _item_note(info: ScoreInfo) -> str:
@@ -64,7 +66,8 @@ def _pairs_table(table: ScoreTable) -> Table:
     return Table(
         f"Pairs on {info.label}: first minus second",
         ["first", "second", f"difference ({info.points})", "95 % interval", "p",
-         "p (Holm)", "test", "effect size", "only first : only second right, each seed"],
+         "p (Holm)", "test", f"detectable from ({info.points})", "effect size",
+         "only first : only second right (McNemar's p), each seed"],
         [
             [
                 Cell(pair.first),
@@ -74,12 +77,22 @@ def _pairs_table(table: ScoreTable) -> Table:
                 p_cell(pair.p_value),
                 p_cell(pair.p_holm),
                 Cell(pair.method),
+                _detectable(pair, info),
                 Cell(_effect(pair)),
                 Cell(_disagreement(pair)),
             ]
             for pair in table.pairs
         ],
     )  # fmt: skip
+
+
+def _detectable(pair: PairComparison, info: ScoreInfo) -> Cell:
+    if pair.power is None:
+        return Cell("")
+    size = pair.power.detectable
+    if info.unit == "%" and size >= info.factor:
+        return Cell(f"over {number(info.factor, 0)}", size)
+    return number_cell(size, info.digits)
 
 
 def _effect(pair: PairComparison) -> str:
@@ -94,9 +107,8 @@ def _effect(pair: PairComparison) -> str:
 
 
 def _disagreement(pair: PairComparison) -> str:
-    if pair.passes is not None:
-        return f"{pair.passes.only_first} : {pair.passes.only_second}"
-    if pair.passes_by_seed:
-        tables = pair.passes_by_seed.values()
-        return ", ".join(f"{table.only_first} : {table.only_second}" for table in tables)
-    return ""
+    tables = [pair.passes] if pair.passes is not None else (pair.passes_by_seed or {}).values()
+    return ", ".join(
+        f"{table.only_first} : {table.only_second} ({p_cell(table.p_value()).text})"
+        for table in tables
+    )

@@ -39,8 +39,7 @@ def _detected(pair: PairComparison, info: ScoreInfo) -> str:
     more, less = (pair.first, pair.second) if pair.difference > 0 else (pair.second, pair.first)
     size = number(abs(pair.difference), info.digits)
     low, high = (number(end, info.digits) for end in _toward(pair))
-    interval = f"{low} to {high}"
-    tail = f"(95 % interval {interval}; {p_text(pair.p_holm)} after Holm, {pair.method})"
+    tail = f"(95 % interval {low} to {high}; {_tested(pair)}, {pair.method})"
     if pair.covers == "seeds":
         tail += " on these test rows"
     if info.name.startswith("pass@"):
@@ -48,6 +47,12 @@ def _detected(pair: PairComparison, info: ScoreInfo) -> str:
     if info.higher_is_better:
         return f"{more} scores {size} {info.points} higher than {less} on {info.label} {tail}."
     return f"The {info.label} of {less} is {size} {info.points} lower than that of {more} {tail}."
+
+
+def _tested(pair: PairComparison) -> str:
+    """Return the p-value, and whether it is adjusted for several pairs."""
+    assert pair.p_holm is not None
+    return p_text(pair.p_holm) + " after Holm" * (pair.num_compared > 1)
 
 
 def _toward(pair: PairComparison) -> tuple[float, float]:
@@ -62,8 +67,7 @@ def _undetected(pair: PairComparison, info: ScoreInfo) -> str:
     head = (
         f"No detectable difference between {pair.first} and {pair.second}: "
         f"{number(pair.difference, digits)} {info.points} (95 % interval "
-        f"{number(pair.low, digits)} to {number(pair.high, digits)}; {p_text(pair.p_holm)} "
-        "after Holm)"
+        f"{number(pair.low, digits)} to {number(pair.high, digits)}; {_tested(pair)})"
     )
     if pair.power is None:
         if pair.num_problems:
@@ -73,6 +77,8 @@ def _undetected(pair: PairComparison, info: ScoreInfo) -> str:
 
 
 def _needed(power: Power, pair: PairComparison, info: ScoreInfo) -> str:
+    if info.unit == "%" and power.detectable >= info.factor:
+        return "The seeds differ so much that no difference of any size would be found for certain."
     size = number(power.smaller, info.digits)
     shown = number(power.detectable, info.digits)
     here = f"these {pair.num_problems} problems show effects from about {shown} {info.points}"
@@ -80,7 +86,8 @@ def _needed(power: Power, pair: PairComparison, info: ScoreInfo) -> str:
     if power.num_seeds_needed is None:
         assert power.num_problems_needed is not None
         return f"{effect} {_round(power.num_problems_needed):,} problems; {here}."
-    seeds = f"{power.num_seeds_needed} seeds an arm"
+    # A base model has no seeds.
+    seeds = f"{power.num_seeds_needed} seeds" + " an arm" * (min(pair.num_seeds) > 1)
     if power.num_problems_needed is not None:
         return f"{effect} {_round(power.num_problems_needed):,} problems and {seeds}; {here}."
     return f"{effect} {seeds}, since the seeds differ too much for more problems to help; {here}."
@@ -96,5 +103,5 @@ def _untested(pair: PairComparison, info: ScoreInfo) -> str:
     size = number(pair.difference, info.digits)
     return (
         f"{pair.first} minus {pair.second} is {size} {info.points} on {info.label}; whether that "
-        f"is more than chance cannot be said ({pair.method.removeprefix('none: ')})."
+        f"means anything cannot be said ({pair.method.removeprefix('none: ')})."
     )

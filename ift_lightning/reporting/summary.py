@@ -61,7 +61,7 @@ def _value(arm: ArmScore, digits: int) -> str:
 def _pairs(table: ScoreTable) -> list[str]:
     if len(table.pairs) <= _MOST_PAIRS:
         return [sentence(pair, table.info) for pair in table.pairs]
-    best = (max if table.info.higher_is_better else min)(table.arms, key=lambda arm: arm.mean).arm
+    best = table.best.arm
     detected = sum(pair.is_detected for pair in table.pairs)
     lines = [
         sentence(pair, table.info) for pair in table.pairs if best in (pair.first, pair.second)

@@ -11,6 +11,9 @@ from typing import Any
 _SCORES = ("test/pass@1", "test/accuracy", "test/bleu", "test/loss")
 """Scores shown for a finished point: the first that it has."""
 
+ERROR_FILE = "sweep_error.json"
+"""Says why a point failed whose record is that of an earlier attempt, and is kept."""
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -45,6 +48,9 @@ def read_progress(folder: Path, *, since: float = 0.0) -> Progress:
         since: Time of day (``time.time()``) of the sweep's start: a record that has not been
             touched since belongs to an earlier attempt, and is only believed where it is finished.
     """
+    failure = _failure(folder, since)
+    if failure is not None:
+        return Progress(folder.name, status="failed", error=failure)
     path = folder / "run.json"
     try:
         is_old = path.stat().st_mtime < since
@@ -55,6 +61,19 @@ def read_progress(folder: Path, *, since: float = 0.0) -> Progress:
     if is_old and status != "completed":
         return Progress(folder.name)
     return _of_record(folder.name, record)
+
+
+def _failure(folder: Path, since: float) -> str | None:
+    """Return the first line of what stopped the present attempt before it could train."""
+    path, record = folder / ERROR_FILE, folder / "run.json"
+    try:
+        written = path.stat().st_mtime
+        if written < since or (record.exists() and written < record.stat().st_mtime):
+            return None
+        error = str(json.loads(path.read_text(encoding="utf-8"))["error"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return next(iter(error.splitlines()), error)
 
 
 def _of_record(name: str, record: dict[str, Any]) -> Progress:

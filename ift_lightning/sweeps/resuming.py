@@ -13,7 +13,7 @@ from typing import Any
 from ift_lightning import assembly
 from ift_lightning.config.schema import TrainConfig
 from ift_lightning.errors import UserError
-from ift_lightning.modeling.loading import weights_fingerprint
+from ift_lightning.modeling.loading import tokenizer_fingerprint, weights_fingerprint
 from ift_lightning.training.run_record import RunRecorder, read_run_record
 from ift_lightning.types import RunRecord, RunStatus
 
@@ -38,22 +38,35 @@ class PointKey:
         evaluation: Fingerprint of how answers are made and scored.
         data: Fingerprint of the training rows.
         weights: Fingerprint of the base weights.
+        val: Fingerprint of the validation rows, which choose the best checkpoint.
+        tokenizer: Fingerprint of the tokenizer and its chat template.
+        test: Fingerprint of the test rows.
+        sandbox: Fingerprint of what generated programs may use.
     """
 
     config: str
     evaluation: str
     data: str
     weights: str
+    val: str = ""
+    tokenizer: str = ""
+    test: str = ""
+    sandbox: str = ""
 
     @staticmethod
     def of(config: TrainConfig) -> PointKey:
         """Return the key of a run that is still to be made; prepares its rows, if need be."""
         tokenizer = assembly.build_tokenizer(config)
+        tokenizer_key = tokenizer_fingerprint(tokenizer)  # now: using it may change it
         data = assembly.prepare_data(config, tokenizer, Path(config.run_dir) / "rejected.jsonl")
         return PointKey(
             config=assembly.config_fingerprint(config),
             evaluation=assembly.evaluation_fingerprint(config),
             data=data.splits["train"].statistics.fingerprint,
+            val=data.splits["val"].statistics.fingerprint,
+            test=data.splits["test"].statistics.fingerprint,
+            tokenizer=tokenizer_key,
+            sandbox=assembly.sandbox_fingerprint(config),
             weights=weights_fingerprint(
                 config.model.path, config.model.revision, Path(config.data.cache_dir).expanduser()
             ),
@@ -62,12 +75,36 @@ class PointKey:
     @staticmethod
     def recorded(record: dict[str, Any]) -> PointKey:
         """Return the key of a run that has a record; what it does not say is empty."""
+        data = record.get("data") or {}
+        splits = data.get("fingerprints") or {}
         return PointKey(
             config=str(record.get("config_fingerprint") or ""),
             evaluation=str(record.get("evaluation_fingerprint") or ""),
-            data=str((record.get("data") or {}).get("fingerprint") or ""),
+            data=str(data.get("fingerprint") or ""),
             weights=str((record.get("model") or {}).get("weights_fingerprint") or ""),
+            val=str(splits.get("val") or ""),
+            tokenizer=str(data.get("tokenizer_fingerprint") or ""),
+            test=str(splits.get("test") or ""),
+            sandbox=str(record.get("sandbox_fingerprint") or ""),
         )
+
+    def is_result_of(self, wanted: PointKey) -> bool:
+        """Whether a finished run with this key has the result that a point is to have.
+
+        Older records lack the last four fingerprints; what they do not say counts as unchanged,
+        since a study would otherwise be repeated for no reason but its age.
+        """
+        return all(
+            getattr(self, name) == getattr(wanted, name)
+            for name in ("config", "evaluation", "data", "weights")
+        ) and self._agrees(wanted, ("val", "tokenizer", "test", "sandbox"))
+
+    def can_go_on_to(self, wanted: PointKey) -> bool:
+        """Whether checkpoints of this run belong to the point; it may not have got to say all."""
+        return self._agrees(wanted, ("data", "weights", "val", "tokenizer"))
+
+    def _agrees(self, wanted: PointKey, names: Sequence[str]) -> bool:
+        return all(getattr(self, name) in ("", getattr(wanted, name)) for name in names)
 
 
 def standing_of(folder: Path, config: TrainConfig) -> Standing:
@@ -83,11 +120,14 @@ def standing_of(folder: Path, config: TrainConfig) -> Standing:
     except UserError:  # not even JSON: nothing that could be gone on with
         return Standing.NEW
     wanted, found = PointKey.of(config), PointKey.recorded(record)
-    if record.get("status") == RunStatus.COMPLETED and found == wanted:
+    if record.get("status") == RunStatus.COMPLETED and found.is_result_of(wanted):
         return Standing.FINISHED
-    same_rows = found.data in ("", wanted.data) and found.weights in ("", wanted.weights)
     resumable = record.get("resume_fingerprint") == assembly.resume_fingerprint(config)
-    if same_rows and resumable and (folder / "checkpoints" / "last.ckpt").is_file():
+    if (
+        found.can_go_on_to(wanted)
+        and resumable
+        and (folder / "checkpoints" / "last.ckpt").is_file()
+    ):
         return Standing.INTERRUPTED
     return Standing.NEW
 
@@ -140,7 +180,8 @@ def stand_in(
             if path.parent.resolve() == folder.resolve() or SUPERSEDED in path.parts:
                 continue
             record = read_run_record(path.parent)
-            if record.get("status") == RunStatus.COMPLETED and PointKey.recorded(record) == wanted:
+            is_finished = record.get("status") == RunStatus.COMPLETED
+            if is_finished and PointKey.recorded(record).is_result_of(wanted):
                 _copy_run(path.parent, folder)
                 known = {item.name for item in dataclasses.fields(RunRecord)}
                 copy = RunRecord(**{key: item for key, item in record.items() if key in known})

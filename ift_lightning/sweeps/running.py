@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import math
 import os
 import sys
@@ -19,6 +20,7 @@ from hydra.types import RunMode
 
 from ift_lightning.config.schema import TrainConfig
 from ift_lightning.errors import RankError, UserError
+from ift_lightning.sweeps.progress import ERROR_FILE
 from ift_lightning.sweeps.tasks import decided_by_first_task, is_first_task
 
 if TYPE_CHECKING:
@@ -45,6 +47,9 @@ def run_point(config: TrainConfig, train: TrainFunction) -> float | None:
     if "joblib" in str(HydraConfig.get().launcher.get("_target_", "")):
         _end_with_the_parent()
     folder = Path(config.run_dir)
+    if is_first_task():
+        with contextlib.suppress(OSError):
+            (folder / ERROR_FILE).unlink()  # of an earlier attempt
     with contextlib.ExitStack() as stack:
         if config.sweep.table and is_first_task():
             stack.enter_context(_output_into(folder / OUTPUT_FILE))
@@ -56,7 +61,7 @@ def run_point(config: TrainConfig, train: TrainFunction) -> float | None:
             # Whatever it is, it concerns this point, and the others are still to be run.
             if not is_first_task():
                 raise
-            _record_failure(config, folder, error)
+            record_failure(config, folder, error)
             print(f"error: {error}", file=sys.stderr)
             if not isinstance(error, UserError | RankError):
                 traceback.print_exc()
@@ -112,14 +117,28 @@ def _end_with_the_parent() -> None:
     threading.Thread(target=watch, name="parent watch", daemon=True).start()
 
 
-def _record_failure(config: TrainConfig, folder: Path, error: Exception) -> None:
-    """Leave a record of a failure, also where training never got as far as to begin one."""
-    from ift_lightning.training.run_record import RunRecorder, read_run_record
-    from ift_lightning.types import RunRecord, RunStatus
+def record_failure(config: TrainConfig, folder: Path, error: Exception) -> None:
+    """Leave word of a failure, and of an earlier attempt all that is on record.
 
-    with contextlib.suppress(UserError):
-        if read_run_record(folder).get("status") == RunStatus.FAILED:
-            return
+    A failure before training began, in deciding what is left of a point, must not cost the point
+    its finished run or its checkpoints: it then stands in a file of its own.
+    """
+    from ift_lightning.training.run_record import RunRecorder, now, read_run_record
+    from ift_lightning.types import RunRecord
+
+    text = str(error) if isinstance(error, UserError | RankError) else repr(error)
+    path = folder / ERROR_FILE
+    if (folder / "run.json").exists():
+        try:
+            said = read_run_record(folder).get("error")
+        except UserError:
+            said = None  # it may be readable again: on another node, say
+        if said != text:
+            content = {"error": text, "failed_at": now()}
+            temporary = path.with_suffix(f".{os.getpid()}.part")
+            temporary.write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
+            temporary.replace(path)
+        return
     record = RunRecord(
         name=config.name,
         seed=config.seed,

@@ -55,6 +55,12 @@ class Sweep:
                 check_config(point.config)
             except UserError as error:
                 raise UserError(f"{error}\nin the point {point.name} of the sweep") from error
+        for source in self.settings.reuse:
+            if not Path(source).expanduser().is_dir():
+                raise UserError(
+                    f"sweep.reuse={source}: there is no such folder. Give folders with finished "
+                    "runs below them, or leave it out"
+                )
         go_offline_without_hub()
         if self.points is not None:
             from ift_lightning.sweeps.fairness import check_points

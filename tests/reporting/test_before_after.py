@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from run_folders import judgement, passes, write_run
 
-from ift_lightning.reporting.before_after import compare_before_after
+from ift_lightning.reporting.before_after import adjust_together, compare_before_after
 from ift_lightning.reporting.judgement import INVALID, is_judgement, judge
 from ift_lightning.reporting.predictions import Predictions
 from ift_lightning.reporting.runs import read_run
+from ift_lightning.reporting.sentences import sentence
 
 
 def predictions(folder: Path, lines: list[dict]) -> Predictions:
@@ -42,6 +44,28 @@ def test_one_run_is_tested_with_mcnemar(tmp_path: Path) -> None:
     (table,) = compare_before_after("a", [before], [after], [0], num_resamples=1000).tables
     assert table.pairs[0].method == "McNemar's exact test"
     assert table.pairs[0].p_value == pytest.approx(2 * (1 + 9) / 2**9)
+
+
+def test_arms_against_their_base_model_are_tested_together(tmp_path: Path) -> None:
+    before = predictions(tmp_path, passes([0] * 9 + [1]))
+    outcomes = ([1] * 8 + [0, 0], [1] * 6 + [0] * 3 + [1], [0] * 9 + [1])
+    items = adjust_together(
+        [
+            compare_before_after(
+                name, [before], [predictions(tmp_path, passes(row))], [0], num_resamples=500,
+                num_compared=3,
+            )
+            for name, row in zip("abc", outcomes, strict=True)
+        ]
+    )  # fmt: skip
+    pairs = [item.tables[0].pairs[0] for item in items]
+    assert [pair.p_value for pair in pairs] == pytest.approx([20 / 512, 2 / 64, 1])
+    assert [pair.p_holm for pair in pairs] == pytest.approx([6 / 64, 6 / 64, 1])
+    assert not any(pair.is_detected for pair in pairs)
+    assert "after Holm" in sentence(pairs[0], items[0].tables[0].info)
+    (alone,) = adjust_together([replace(items[0])])
+    assert alone.tables[0].pairs[0].is_detected
+    assert "Holm" not in sentence(alone.tables[0].pairs[0], alone.tables[0].info)
 
 
 def test_samples_show_each_outcome(tmp_path: Path) -> None:

@@ -132,17 +132,18 @@ def test_losses_are_compared_over_seeds() -> None:
     assert table.arm("c").spread is None
     assert sentence(first, info) == (
         "The test loss of b is 0.1000 nats per token lower than that of a (95 % interval 0.0773 to "
-        "0.1227; p < 0.001 after Holm, Welch's t-test over seeds) on these test rows."
+        "0.1227; p < 0.001, Welch's t-test over seeds) on these test rows."
     )
     assert sentence(second, info) == (
-        "a minus c is 0.2100 nats per token on test loss; whether that is more than chance cannot "
-        "be said (one seed says nothing of others)."
+        "a minus c is 0.2100 nats per token on test loss; whether that means anything cannot be "
+        "said (one seed says nothing of others)."
     )
 
 
 PAIR = PairComparison(
     "LoRA", "prompt tuning", 6.2, 2.1, 10.3, 0.002, 0.004, "problems and seeds",
-    "problems and seeds", num_problems=200,
+    "problems and seeds", num_problems=200, num_compared=3,
+    num_seeds=(3, 3),
 )  # fmt: skip
 
 
@@ -175,6 +176,10 @@ def test_no_found_difference_in_words() -> None:
     assert sentence(replace(pair, power=Power(8.0, 4.0, 12345, 12)), PASS) == (
         f"{head}. An effect under 4.0 points would need about 12,000 problems and 12 seeds an arm; "
         f"{here}"
+    )
+    assert sentence(replace(pair, power=Power(286.4, 143.2, None, 14)), PASS) == (
+        f"{head}. The seeds differ so much that no difference of any size would be found for "
+        "certain."
     )
     assert sentence(pair, PASS) == f"{head}: the outcome is the same on all 200 problems."
 

@@ -156,3 +156,123 @@ def test_an_arm_that_misses_its_budget_of_parameters_is_marked(tmp_path: Path) -
     (finding,) = [item for item in unfair.findings if item.aspect == name]
     assert finding.values == {"lora": "kept", "ia3": "kept", "prompt": "10,500 instead of 9,000"}
     assert name not in check_fairness(arms_of(tmp_path / "c", {})).same
+
+
+def two_arms(folder: Path, options: list[tuple[str, dict[str, Any], dict[str, Any]]]) -> list[Arm]:
+    """Return arms of one seed each: override, what the record has otherwise, config."""
+    folders = [
+        write_run(folder / str(number), overrides=override.split(), changes=changes, config=config)
+        for number, (override, changes, config) in enumerate(options)
+    ]
+    return group_into_arms(read_runs(folders).runs)
+
+
+def with_targets(test: int, seen: int, **more: Any) -> dict[str, Any]:
+    mask = {"test": {"num_target_tokens": test}}
+    return {"audit.mask": mask, "performance.num_target_tokens_seen": seen, **more}
+
+
+@pytest.mark.parametrize("factor", ["cot_level", "data_variant", "template"])
+def test_what_follows_from_the_factor_is_named_and_marks_no_arm(
+    tmp_path: Path, factor: str
+) -> None:
+    room = {"audit.evaluation": {"decoding": [64, "greedy", ["\n"], [0]]}}
+    wide = {"audit.evaluation": {"decoding": [96, "greedy", ["\n"], [0]]}}
+    arms = two_arms(
+        tmp_path,
+        [(f"{factor}=a", with_targets(5, 50, **room), {}),
+         (f"{factor}=b", with_targets(7, 70, **wide), {})],
+    )  # fmt: skip
+    fairness = check_fairness(arms)
+    named = {finding.aspect: finding for finding in fairness.findings}
+    assert named.keys() == {
+        "target tokens seen", "target tokens of the test rows", "room for an answer, in tokens"
+    }  # fmt: skip
+    assert named["target tokens seen"].consequence == f"it follows from {factor}"
+    expected = [] if factor != "data_variant" else ["room for an answer, in tokens"]
+    assert fairness.marks("a") == fairness.marks("b") == expected
+
+
+@pytest.mark.parametrize(
+    ("factor", "decoding", "marks"),
+    [
+        ("template", [64, "greedy", ["Q:"], [0]], []),
+        ("template", [64, "sampling", 0.8, 0.9, 0, ["\n"], [0]], ["decoding"]),
+        ("cot_level", [64, "greedy", ["Q:"], [0]], ["where answers stop"]),
+        ("peft", [96, "greedy", ["\n"], [0]], ["room for an answer, in tokens"]),
+    ],
+)
+def test_each_part_of_decoding_has_factors_of_its_own(
+    tmp_path: Path, factor: str, decoding: list[Any], marks: list[str]
+) -> None:
+    usual = {"audit.evaluation": {"decoding": [64, "greedy", ["\n"], [0]]}}
+    other = {"audit.evaluation": {"decoding": decoding}}
+    fairness = check_fairness(
+        two_arms(tmp_path, [(f"{factor}=a", usual, {}), (f"{factor}=b", other, {})])
+    )
+    assert fairness.marks("b") == marks
+
+
+def test_a_factor_explains_nothing_between_arms_that_share_its_value(tmp_path: Path) -> None:
+    arms = two_arms(
+        tmp_path,
+        [("cot_level=none peft=lora", with_targets(5, 50), {}),
+         ("cot_level=none peft=ia3", with_targets(5, 51), {}),
+         ("cot_level=normal peft=lora", with_targets(5, 70), {}),
+         ("cot_level=normal peft=ia3", with_targets(5, 70), {})],
+    )  # fmt: skip
+    assert check_fairness(arms).marks("cot_level=none, peft=lora") == ["target tokens seen"]
+
+
+def test_of_two_arms_that_differ_none_is_the_odd_one(tmp_path: Path) -> None:
+    for order in (("lora", "ia3"), ("ia3", "lora")):
+        folder = tmp_path / order[0]
+        arms = two_arms(
+            folder,
+            [(f"peft={peft}", {"performance.num_steps": n}, {}) for n, peft in enumerate(order)],
+        )
+        fairness = check_fairness(arms)
+        assert fairness.marks("lora") == fairness.marks("ia3") == ["optimizer steps"]
+
+
+def test_loss_weights_are_named(tmp_path: Path) -> None:
+    def loss(weight: float | None) -> dict[str, Any]:
+        rules = [] if weight is None else [{"weight": weight, "literal": "x", "regex": None}]
+        return {"loss": {"name": str(weight), "role_weights": {"answer": 1}, "key_tokens": rules}}
+
+    name = "loss weights of the target tokens"
+    for factor, marks in (("loss", []), ("peft", [name, "option loss.key_tokens"])):
+        options = [(f"{factor}=a", {}, loss(None)), (f"{factor}=b", {}, loss(4.0))]
+        fairness = check_fairness(two_arms(tmp_path / factor, options))
+        (found,) = [finding for finding in fairness.findings if finding.aspect == name]
+        assert found.values == {"a": "answer 1", "b": "answer 1; 4 for x"}
+        assert "weighted losses do not compare" in found.consequence
+        assert [mark for mark in fairness.marks("b") if mark != "option loss.name"] == marks
+
+
+@pytest.mark.parametrize("num_arms", [1, 2])
+def test_runs_of_one_arm_are_to_be_made_alike(tmp_path: Path, num_arms: int) -> None:
+    folders = []
+    for peft in ("lora", "ia3")[:num_arms]:
+        for seed in (0, 1):
+            rate = 1e-3 if (peft, seed) != ("lora", 1) else 2e-3
+            folders.append(
+                write_run(
+                    tmp_path / f"{peft}{seed}",
+                    overrides=[f"peft={peft}"],
+                    seed=seed,
+                    config={"seed": seed, "peft": {"name": peft, "learning_rate": rate}},
+                    changes={"environment.git_commit": f"{seed}" * 16},
+                )
+            )
+    fairness = check_fairness(group_into_arms(read_runs(folders).runs))
+    inside = [f for f in fairness.findings if f.aspect.startswith("runs of one arm differ in: ")]
+    options, source = sorted(inside, key=lambda finding: finding.kind)
+    name = next(iter(options.values))
+    assert options.aspect.endswith("option peft.learning_rate")
+    assert options.values[name] == "0.001; 0.002"
+    assert options.aspect in fairness.marks(name)
+    assert source.kind is Kind.MACHINE
+    assert source.aspect not in fairness.marks(name)
+    if num_arms == 2:
+        assert fairness.marks("ia3") == []

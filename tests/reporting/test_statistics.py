@@ -81,7 +81,7 @@ def test_the_expanded_level_by_hand() -> None:
 @given(st.integers(0, 10_000), st.floats(-0.3, 0.3), st.integers(8, 60))
 def test_p_value_and_interval_agree(seed: int, shift: float, num: int) -> None:
     values = np.random.default_rng(seed).normal(shift, 0.5, num)
-    resampled = ProblemBootstrap(num, 2000).means(values)
+    resampled = ProblemBootstrap(num, 20_000).means(values)
     low, high = percentile_interval(resampled, num)
     p_value = float(bootstrap_p_value(resampled, num))
     if p_value < 0.047:
@@ -231,11 +231,15 @@ def test_half_the_detectable_effect_needs_four_times_the_problems() -> None:
 
 
 def test_where_seeds_differ_too_much_more_problems_do_not_help() -> None:
-    power = power_of(200, 0.01, 0.02**2, 8, 3)
+    power = power_of(200, 0.01, 0.03**2, 8, 3)
     assert power is not None
     assert power.num_problems_needed is None
-    # A quarter of 5e-4 is 1.25e-4; the problems keep 1e-4, so 2.5e-5 is left for seeds' 4e-4.
-    assert power.num_seeds_needed == 3 * 16
+    # A quarter of 1e-3 is 2.5e-4; the problems keep 1e-4, so 1.5e-4 is left for seeds' 9e-4.
+    assert power.num_seeds_needed == 3 * 6
+    # Here 2.5e-5 would be left for seeds' 4e-4, 16 times as many: four times of both are cheaper.
+    many = power_of(200, 0.01, 0.02**2, 8, 3)
+    assert many is not None
+    assert (many.num_problems_needed, many.num_seeds_needed) == (800, 12)
     small = power_of(200, 0.02, 0.005**2, 100, 3)
     # A quarter of 4.25e-4 is 1.0625e-4; seeds take 2.5e-5: 200 * 4e-4 / 8.125e-5
     assert small is not None
@@ -244,6 +248,52 @@ def test_where_seeds_differ_too_much_more_problems_do_not_help() -> None:
     assert both is not None
     assert (both.num_problems_needed, both.num_seeds_needed) == (800, 12)
     assert power_of(10, 0.0, 0.0, 9, 1) is None
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 30), st.integers(1, 4), st.floats(0, 0.5))
+def test_no_undetected_difference_is_called_detectable(
+    seed: int, num_compared: int, num_seeds: int, shift: float
+) -> None:
+    """A pair that Holm's method does not find is smaller than what the same pair could show."""
+    rng = np.random.default_rng(seed)
+    first = rng.normal(shift, 0.5, (num_seeds, 60)) + rng.normal(0, 0.1, (num_seeds, 1))
+    second = rng.normal(0, 0.5, (num_seeds, 60)) + rng.normal(0, 0.1, (num_seeds, 1))
+    found = paired_difference(first, second, ProblemBootstrap(60, 4000))
+    power = power_of(
+        60, float(found.problems_error), float(found.seeds_variance),
+        float(found.degrees_of_freedom), max(num_seeds, 1), num_compared=num_compared,
+    )  # fmt: skip
+    assert power is not None
+    if float(found.p_value) >= 0.05 / num_compared:
+        assert abs(float(found.estimate)) < power.detectable
+
+
+def test_one_trained_seed_is_taken_to_vary_like_the_other_arms() -> None:
+    rng = np.random.default_rng(3)
+    first, second = rng.random((3, 50)), rng.random((1, 50))
+    bootstrap = ProblemBootstrap(50, 2000)
+    of_seed = float(first.mean(axis=1).var(ddof=1))
+    trained = paired_difference(first, second, bootstrap)
+    assert float(trained.seeds_variance) == pytest.approx(of_seed * (1 / 3 + 1))
+    base = paired_difference(first, second, bootstrap, is_trained=(True, False))
+    assert float(base.seeds_variance) == pytest.approx(of_seed / 3)
+    turned = paired_difference(second, first, bootstrap, is_trained=(False, True))
+    assert float(turned.p_value) == pytest.approx(float(base.p_value), abs=0.01)
+    assert float(trained.p_value) > float(base.p_value)
+
+
+@pytest.mark.slow
+def test_one_trained_seed_against_three_has_few_false_findings() -> None:
+    rng = np.random.default_rng(4)
+    bootstrap = ProblemBootstrap(164, 1000)
+    false = []
+    for _ in range(400):
+        ability = rng.normal(0, 1.5, 164)
+        logits = ability + rng.normal(0, 0.4, (4, 1))
+        passes = (rng.random((4, 164)) < 1 / (1 + np.exp(-logits))).astype(float)
+        false.append(float(paired_difference(passes[:3], passes[3:], bootstrap).p_value) < 0.05)
+    assert np.mean(false) <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 400)
 
 
 def test_the_detectable_difference_is_found_as_often_as_it_says() -> None:

@@ -120,3 +120,11 @@ def test_lines_say_what_changed_and_nothing_twice(
     assert "2 of 3 points done, about 0:" in text
     assert "a 10/40 loss 0.5000" in text
     assert table.close() == ended  # again
+
+
+def test_what_stopped_a_point_before_it_trained_hides_no_later_record(tmp_path: Path) -> None:
+    folder = write(tmp_path / "a", status="completed", metrics={"test/loss": 1.0})
+    (folder / "sweep_error.json").write_text('{"error": "no hub\\nat all"}', encoding="utf-8")
+    assert read_progress(folder) == Progress("a", status="failed", error="no hub")
+    os.utime(folder / "sweep_error.json", (1, 1))
+    assert read_progress(folder).status == "completed"

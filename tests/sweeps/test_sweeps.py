@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from ift_lightning import assembly, finetuning
 from ift_lightning.config.schema import TrainConfig
 from ift_lightning.modeling.loading import weights_fingerprint
+from ift_lightning.sweeps import resuming
 from ift_lightning.sweeps.resuming import PointKey
 from ift_lightning.training.run_record import RunRecorder
 from ift_lightning.types import RunRecord
@@ -27,11 +30,13 @@ class Trainer:
 
     def __init__(self) -> None:
         self.ran: list[TrainConfig] = []
+        self.resumed: list[bool] = []
         self.broken: set[str] = set()
         self.interrupt_at: str | None = None
 
     def __call__(self, config: TrainConfig) -> float:
         self.ran.append(config)
+        self.resumed.append(config.resume)
         folder = Path(config.run_dir)
         key = PointKey.of(config)
         record = RunRecord(
@@ -41,7 +46,12 @@ class Trainer:
             config_fingerprint=key.config,
             evaluation_fingerprint=key.evaluation,
             resume_fingerprint=assembly.resume_fingerprint(config),
-            data={"fingerprint": key.data},
+            sandbox_fingerprint=key.sandbox,
+            data={
+                "fingerprint": key.data,
+                "fingerprints": {"train": key.data, "val": key.val, "test": key.test},
+                "tokenizer_fingerprint": key.tokenizer,
+            },
             model={"weights_fingerprint": key.weights},
         )
         with RunRecorder(folder, record).running():
@@ -180,6 +190,44 @@ def test_a_failing_point_is_named_and_the_others_run(
     assert sweep("peft=lora,prefix", "seeds=2") == ["peft=lora,seed=1"]
 
 
+@pytest.mark.parametrize("ending", ["completed", "interrupted", "failed"])
+def test_a_failure_to_decide_leaves_the_record_of_an_earlier_attempt(
+    sweep: Sweep,
+    trainer: Trainer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    ending: str,
+) -> None:
+    if ending == "interrupted":
+        trainer.interrupt_at = "seed=1"
+    trainer.broken = {"seed=1"} if ending == "failed" else set()
+    with contextlib.nullcontext() if ending == "completed" else pytest.raises(SystemExit):
+        sweep("peft=lora", "seeds=2")
+    trainer.points()
+    trainer.interrupt_at, trainer.broken = None, set()
+    folder = tmp_path / "sweep" / "seed=1"
+    before = (folder / "run.json").read_bytes()
+    capsys.readouterr()
+
+    def unreachable(*_: Any) -> str:
+        raise OSError("the file server is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(resuming, "weights_fingerprint", unreachable)
+        with pytest.raises(SystemExit):
+            sweep("peft=lora", "seeds=2", "sweep.unfair=ignore")
+    message = capsys.readouterr().err
+    assert "2 of 2 points did not finish" in message
+    assert "seed=1: OSError('the file server is away')" in message
+    assert trainer.points() == []
+    assert (folder / "run.json").read_bytes() == before
+    trainer.resumed.clear()
+    assert sweep("peft=lora", "seeds=2") == ([] if ending == "completed" else ["seed=1"])
+    assert all(trainer.resumed)
+    assert not (folder / "sweep_error.json").exists()
+
+
 def test_other_settings_take_the_place_of_an_earlier_run(sweep: Sweep, tmp_path: Path) -> None:
     sweep("peft=lora", "seeds=2")
     assert sweep("peft=lora", "seeds=2", "optimizer.lr=1e-3") == ["seed=0", "seed=1"]
@@ -195,6 +243,62 @@ def test_other_rows_run_again(sweep: Sweep, tmp_path: Path) -> None:
         row["output"] += " + 0"
     (tmp_path / "rows.json").write_text(json.dumps(rows))
     assert sweep("peft=lora", "seeds=2") == ["seed=0", "seed=1"]
+
+
+@pytest.mark.parametrize(("split", "goes_on"), [("val", False), ("test", True)])
+def test_other_rows_of_a_split_repeat_what_they_decide(
+    sweep: Sweep, trainer: Trainer, tmp_path: Path, split: str, goes_on: bool
+) -> None:
+    """Validation rows choose the best checkpoint; test rows only score it."""
+    words = ["peft=lora", "seeds=2", f"data.{split}_path={split}.json"]
+    rows = [{"instruction": f"subtract {n}", "output": f"x - {n}"} for n in range(4)]
+    (tmp_path / f"{split}.json").write_text(json.dumps(rows))
+    assert len(sweep(*words)) == 2
+    assert sweep(*words) == []
+    rows[0]["output"] = "x + 0"
+    (tmp_path / f"{split}.json").write_text(json.dumps(rows))
+    trainer.resumed.clear()
+    assert sweep(*words) == ["seed=0", "seed=1"]
+    assert trainer.resumed == [goes_on, goes_on]
+
+
+def test_other_limits_of_the_sandbox_repeat_the_evaluation_alone(
+    sweep: Sweep, trainer: Trainer
+) -> None:
+    sweep("peft=lora", "seeds=2")
+    assert sweep("peft=lora", "seeds=2", "sandbox.num_workers=1") == []
+    trainer.resumed.clear()
+    assert sweep("peft=lora", "seeds=2", "sandbox.memory_mib=64") == ["seed=0", "seed=1"]
+    assert trainer.resumed == [True, True]
+
+
+def test_another_tokenizer_is_another_run(
+    sweep: Sweep, trainer: Trainer, tmp_path: Path, model_folder: Callable[[str], Path]
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(model_folder("llama"), model)
+    words = ["peft=lora", "seeds=2", "model=local", f"model.path={model}"]
+    assert len(sweep(*words)) == 2
+    settings = json.loads((model / "tokenizer_config.json").read_text())
+    settings["chat_template"] = "{{ messages[0]['content'] }}!"
+    (model / "tokenizer_config.json").write_text(json.dumps(settings))
+    (model / "chat_template.jinja").unlink(missing_ok=True)
+    trainer.resumed.clear()
+    assert sweep(*words) == ["seed=0", "seed=1"]
+    assert trainer.resumed == [False, False]
+
+
+def test_records_without_the_newer_fingerprints_count_as_unchanged(
+    sweep: Sweep, tmp_path: Path
+) -> None:
+    sweep("peft=lora", "seeds=2")
+    for path in (tmp_path / "sweep").glob("*/run.json"):
+        record = json.loads(path.read_text())
+        del record["sandbox_fingerprint"], record["data"]["fingerprints"]
+        del record["data"]["tokenizer_fingerprint"]
+        path.write_text(json.dumps(record))
+    assert sweep("peft=lora", "seeds=2") == []
+    assert sweep("peft=lora", "seeds=2", "generation.do_sample=true") == ["seed=0", "seed=1"]
 
 
 def test_what_only_speeds_up_a_run_does_not_repeat_it(sweep: Sweep) -> None:
@@ -263,11 +367,14 @@ def test_without_the_table_points_print_where_the_user_looks(
 
 
 def test_a_folder_to_reuse_has_to_be_there(
-    sweep: Sweep, capsys: pytest.CaptureFixture[str]
+    sweep: Sweep, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     with pytest.raises(SystemExit):
         sweep("seeds=2", "sweep.reuse=[nowhere]")
-    assert "sweep.reuse=nowhere: there is no such folder" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert message.count("sweep.reuse=nowhere: there is no such folder") == 1
+    assert "points did not finish" not in message
+    assert list((tmp_path / "sweep").glob("*/run.json")) == []
 
 
 def test_weights_are_part_of_the_key(tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ def place_labels(
                 offset = (right * gap * distance, up * gap * distance)
                 box = _label_box(x, y, offset, size)
                 cost = sum(_overlap(box, other) for other in others) + _outside(box, frame)
+                cost += _misleads(box, index, points) * gap * size[1]
                 cost += 4 * sum(_is_inside(spot, box) for spot in crossed) * gap
                 cost += 0.15 * size[1] * gap * (distance - 1)  # near is better than far
                 if cost < best_cost - 1e-9:
@@ -50,6 +51,20 @@ def place_labels(
         offsets.append(best)
         taken.append(_label_box(x, y, best, size))
     return offsets
+
+
+def _misleads(box: Box, own: int, points: Sequence[tuple[float, float]]) -> float:
+    """Return 1 where a name stands nearer to another point than to its own, 0.5 where nearly so."""
+    here = _distance(box, points[own])
+    others = [_distance(box, point) for point in points if point != points[own]]
+    nearest = min(others, default=float("inf"))
+    return 1.0 if nearest <= here else 0.5 * (nearest < 1.5 * here)
+
+
+def _distance(box: Box, point: tuple[float, float]) -> float:
+    x = max(box[0] - point[0], 0.0, point[0] - box[2])
+    y = max(box[1] - point[1], 0.0, point[1] - box[3])
+    return float((x * x + y * y) ** 0.5)
 
 
 def _dots(line: Sequence[tuple[float, float]], step: float) -> list[tuple[float, float]]:

@@ -30,8 +30,10 @@ def draw_arms(
     figure, axes = new_axes(6.4, 0.9 + 0.42 * len(arms))
     mark_rows(axes, [arm.arm for arm in arms])
     for row, arm in enumerate(arms):
+        if arm.low_all is not None and arm.high_all is not None:
+            axes.plot([arm.low_all, arm.high_all], [row, row], color=theme.color(0), linewidth=0.8)
         if arm.low is not None and arm.high is not None:
-            axes.plot([arm.low, arm.high], [row, row], color=theme.color(0), linewidth=2)
+            axes.plot([arm.low, arm.high], [row, row], color=theme.color(0), linewidth=2.4)
         if len(arm.by_seed) > 1:
             axes.plot(
                 arm.by_seed, [row + 0.24] * len(arm.by_seed), "|", color=theme.muted,
@@ -50,7 +52,7 @@ def draw_arms(
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What an arm costs, on average over its seeds; None where no record says."""
+    """What an arm costs, the median over its seeds; None where no record says."""
 
     trainable_parameters: float | None
     train_seconds: float | None

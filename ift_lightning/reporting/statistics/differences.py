@@ -67,6 +67,7 @@ def paired_difference(
     bootstrap: ProblemBootstrap,
     *,
     confidence: float = 0.95,
+    is_trained: tuple[bool, bool] = (True, True),
 ) -> Difference:
     """Return the difference between two arms on the same problems.
 
@@ -78,7 +79,9 @@ def paired_difference(
     seed and problem do together is in both parts, so that V is rather too large than too small
     (Cameron, Gelbach and Miller 2011 subtract it, https://doi.org/10.1198/jbes.2010.07136, and can
     end below zero). The interval is then Student's, with the bootstrap's standard error in it.
-    Seeds of two arms are taken as independent of each other.
+    Seeds of two arms are taken as independent of each other. An arm with one seed has a variance
+    that nobody knows: that of the other arm's seeds is taken for it. A model that was not trained
+    has none.
 
     With one seed an arm it is the bootstrap's percentile interval.
 
@@ -87,6 +90,7 @@ def paired_difference(
         second: Likewise, with the same problems and any number of seeds.
         bootstrap: Of ``n`` problems.
         confidence: Of the interval.
+        is_trained: Whether the arm of one seed could have had others.
     """
     by_problem = first.mean(axis=-2) - second.mean(axis=-2)
     n = bootstrap.num_problems
@@ -100,7 +104,7 @@ def paired_difference(
     p_value = np.where(is_constant & (estimate == 0), 1.0, p_value)
 
     problems_variance = np.where(is_constant, 0.0, resampled.var(axis=-1) * n / (n - 1))
-    added, total, df = _with_seeds(problems_variance, first, second)
+    added, total, df = _with_seeds(problems_variance, first, second, is_trained)
     error = np.sqrt(total)
     t = stats.t.ppf((1 + confidence) / 2, df)
     has_seeds = added > 0
@@ -119,17 +123,23 @@ def paired_difference(
 
 
 def _with_seeds(
-    problems_variance: FloatArray, first: FloatArray, second: FloatArray
+    problems_variance: FloatArray,
+    first: FloatArray,
+    second: FloatArray,
+    is_trained: tuple[bool, bool],
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return the seeds' added variance, the total, and its degrees of freedom (Satterthwaite)."""
     n = first.shape[-1]
     added = np.zeros(problems_variance.shape)
     squares = problems_variance**2 / (n - 1)
     seeds_df = 0
-    for scores in (first, second):
+    arms = (first, second)
+    for index, scores in enumerate(arms):
         df = scores.shape[-2] - 1
         if df:
             variance = seed_variance(scores)
+            if arms[1 - index].shape[-2] == 1 and is_trained[1 - index]:
+                variance = variance * (1 + scores.shape[-2])  # s² / S + s² / 1
             added = added + variance
             squares = squares + variance**2 / df
             seeds_df += df
