@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from conftest import make_model
 from lightning.pytorch.callbacks import Callback
 from tiny_training import VOCABULARY_SIZE, make_run
+from two_ranks import on_two_ranks
 
 from ift_lightning.modeling.adapters import attach_adapter
 from ift_lightning.training.callbacks.progress import is_step_end
@@ -68,6 +70,8 @@ STRATEGIES = {
         "deepspeed", stage=3, offload_optimizer=True, offload_parameters=True
     ),
 }
+
+CASE_SECONDS = 60  # a few are enough; ranks that wait for each other would do so for half an hour
 
 
 class StepLosses(Callback):
@@ -156,29 +160,54 @@ def finished(run: TrainingRun, losses: StepLosses, *, measure_before: bool) -> d
     return result
 
 
-def train_cases(
-    ranks: Ranks, folder: str, cases: list[tuple[str, str, dict[str, Any]]]
-) -> dict[str, Any]:
-    """Train each (label, strategy, options) in turn, and return the outcomes by label."""
-    results = {}
+def train_cases(ranks: Ranks, folder: str, cases: list[tuple[str, str, dict[str, Any]]]) -> None:
+    """Train each (label, strategy, options) in turn; rank 0 writes each outcome to a file.
+
+    The first case that fails, or takes too long, ends the process.
+    """
     for label, strategy, options in cases:
         losses = StepLosses()
         options = dict(options)
         measure_before = options.pop("measure_before", False)
-        try:
-            run = build(
-                Path(folder) / label,
-                ranks=ranks,
-                strategy=STRATEGIES[strategy],
-                callbacks=(losses,),
-                **options,
-            )
-            results[label] = finished(run, losses, measure_before=measure_before)
-        except Exception as error:  # the test says which case
-            import traceback
+        faulthandler.dump_traceback_later(CASE_SECONDS, exit=True)
+        run = build(
+            Path(folder) / label,
+            ranks=ranks,
+            strategy=STRATEGIES[strategy],
+            callbacks=(losses,),
+            **options,
+        )
+        result = finished(run, losses, measure_before=measure_before)
+        faulthandler.cancel_dump_traceback_later()
+        if ranks.is_main:
+            torch.save(result, Path(folder) / f"{label}.pt")
 
-            traceback.print_exc()
-            results[label] = {"error": f"{type(error).__name__}: {error}"}
+
+def train_on_two_ranks(
+    folder: Path, cases: list[tuple[str, str, dict[str, Any]]]
+) -> dict[str, Any]:
+    """Return the outcome, or the error, of each (label, strategy, options).
+
+    Cases share two processes for as long as they succeed. Those behind one that fails get two new
+    ones: what a failure leaves of a process group is of no use.
+    """
+    results: dict[str, Any] = {}
+    while cases:
+        error: Exception | None = None
+        try:
+            on_two_ranks(
+                "strategy_runs:train_cases", {"folder": str(folder), "cases": cases}, folder
+            )
+        except Exception as raised:
+            error = raised
+        while cases:
+            label = cases[0][0]
+            path = folder / f"{label}.pt"
+            cases = cases[1:]
+            if not path.is_file():
+                results[label] = {"error": f"{type(error).__name__}: {error}"}
+                break
+            results[label] = torch.load(path, weights_only=False)
     return results
 
 
@@ -193,6 +222,7 @@ def restore_finished(ranks: Ranks, folder: str, strategy: str, **options: Any) -
     """Train, restore the end in a new run, and return weights and moments of both checkpoints."""
     content = {}
     for name in ("written", "restored"):
+        faulthandler.dump_traceback_later(CASE_SECONDS, exit=True)
         run = build(Path(folder), ranks=ranks, strategy=STRATEGIES[strategy], **options)
         run.fit(resume=name == "restored")
         header = read_header(run.last_checkpoint)
@@ -204,4 +234,5 @@ def restore_finished(ranks: Ranks, folder: str, strategy: str, **options: Any) -
                 for name, state in tensors.moments.items()
             },
         }
+    faulthandler.cancel_dump_traceback_later()
     return content

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from strategy_runs import ADAMW, SGD, train_alone
-from two_ranks import on_two_ranks
+from strategy_runs import ADAMW, SGD, train_alone, train_on_two_ranks
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -57,9 +56,7 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         for name, (strategies, options) in CASES.items()
         for strategy in strategies
     ]
-    arguments = {"folder": str(folder), "cases": cases}
-    results: dict[str, Any] = on_two_ranks("strategy_runs:train_cases", arguments, folder)
-    return results
+    return train_on_two_ranks(folder, cases)
 
 
 @pytest.mark.parametrize("label", LABELS)
