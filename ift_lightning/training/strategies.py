@@ -254,7 +254,7 @@ class ZeroRedundancy(PortableCheckpoints, DeepSpeedStrategy):
         # Of stage 3, the hooks of an evaluation in front of training would go on gathering beside
         # those of the new engine.
         hooks = getattr(self._evaluating, "optimizer", None)
-        if hasattr(hooks, "_remove_module_hooks"):
+        if hooks is not None and hasattr(hooks, "_remove_module_hooks"):
             hooks.destroy()
         self._evaluating = None
         self._partition(model)
