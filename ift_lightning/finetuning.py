@@ -45,6 +45,7 @@ from ift_lightning.training.ranks import (
     patient_barrier,
     start_process_group,
     stop_process_group,
+    wait_for_main_rank,
 )
 from ift_lightning.training.reload_check import reload_difference
 from ift_lightning.training.run import RunSettings, TrainingRun
@@ -87,7 +88,8 @@ def train_rank(
         requests = stack.enter_context(StopRequests())
         if config.strategy.name != "single":
             on_gpu = assembly.runs_on_gpu(config)
-            check_hardware(config, assembly.look_at_machine())
+            machine = assembly.look_at_machine()
+            check_hardware(config, machine, devices=ranks.local_world_size)
             start_process_group(
                 ranks, on_gpu=on_gpu, timeout_minutes=config.strategy.timeout_minutes
             )
@@ -99,8 +101,10 @@ def train_rank(
         try:
             return FineTuning(config, ranks, overrides, requests).run()
         except StoppedBySignal as stopped:
-            if ranks.is_main and requeue(stopped.signal_number, os.environ):
-                print("saved; the job is back in the queue", file=sys.stderr)
+            requests.leave()
+            if ranks.is_main:
+                requeue(stopped.signal_number, os.environ)
+            wait_for_main_rank()
             raise
 
 
@@ -150,7 +154,8 @@ class FineTuning:
             if config.trainer.num_threads is not None:
                 torch.set_num_threads(config.trainer.num_threads)
             record.environment = describe_environment()
-            check_hardware(config, assembly.look_at_machine())
+            machine = assembly.look_at_machine()
+            check_hardware(config, machine, devices=self.ranks.local_world_size)
             self._seed()
             self.tokenizer = assembly.build_tokenizer(config)
             self.tokenizer_key = tokenizer_fingerprint(self.tokenizer)  # its use may change it

@@ -7,6 +7,7 @@ Nothing here imports ``torch``.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import tempfile
@@ -18,7 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from ift_lightning.config.schema import TrainConfig
 from ift_lightning.errors import RankError, UserError
-from ift_lightning.training.failure_reports import raise_common_cause
+from ift_lightning.training.failure_reports import is_echo, raise_common_cause
 from ift_lightning.training.launcher import free_port, launch
 from ift_lightning.training.ranks import (
     Ranks,
@@ -26,8 +27,10 @@ from ift_lightning.training.ranks import (
     first_slurm_host,
     ranks_of_environment,
     slurm_port,
+    with_bound_gpu,
 )
-from ift_lightning.training.run_record import mark_failed
+from ift_lightning.training.run_record import mark_failed, read_run_record
+from ift_lightning.types import RunStatus
 
 MODULE = "ift_lightning.rank"
 LOGS = "ranks"  # folder of the run's folder: output of all ranks but the first
@@ -63,11 +66,20 @@ def run_training(config: TrainConfig) -> float | None:
         return train(config)
     if started is not None and not _starts_own_devices(started, config, environ):
         expect_world_size(started, trainer.devices, trainer.num_nodes)
+        from ift_lightning.assembly import look_at_machine, runs_on_gpu
+
+        if runs_on_gpu(config):
+            started = with_bound_gpu(started, look_at_machine().num_gpus)
         # A launcher of Hydra's has settled the folder; torchrun and srun have every rank ask Hydra.
         try:
             return train_rank(config, started, overrides, shares_folder=_is_submitted(environ))
         except Exception as error:
-            raise_common_cause(Path(config.run_dir) / LOGS, started, error)
+            try:
+                raise_common_cause(Path(config.run_dir) / LOGS, started, error)
+            except (UserError, RankError) as cause:
+                if cause is not error:  # of which rank 0 has recorded the echo
+                    mark_failed(Path(config.run_dir), str(cause))
+                raise
     if trainer.devices == trainer.num_nodes == 1:
         return train_rank(config, Ranks(main_port=free_port()), overrides)
     ranks = local_ranks(trainer.devices, trainer.num_nodes, environ)
@@ -77,9 +89,19 @@ def run_training(config: TrainConfig) -> float | None:
         result = launch(task, module=MODULE, ranks=ranks, log_folder=log_folder)
     except (UserError, RankError) as error:
         # The rank that writes may have been ended before it could say why.
-        mark_failed(Path(config.run_dir), str(error))
+        if trainer.num_nodes == 1 or not _has_recorded_cause(Path(config.run_dir)):
+            mark_failed(Path(config.run_dir), str(error))
         raise
     return float(result) if result is not None else None
+
+
+def _has_recorded_cause(folder: Path) -> bool:
+    """Whether a record names what failed: another machine may know what this one cannot."""
+    with contextlib.suppress(UserError):
+        record = read_run_record(folder)
+        error = str(record.get("error") or "")
+        return record.get("status") == RunStatus.FAILED and bool(error) and not is_echo(error)
+    return False
 
 
 def _starts_own_devices(started: Ranks, config: TrainConfig, environ: Mapping[str, str]) -> bool:

@@ -31,6 +31,11 @@ def work(task: dict[str, Any]) -> Any:
     if what == "die":
         time.sleep(0.3)
         os.kill(os.getpid(), signal.SIGKILL)
+    if what == "stop late":
+        time.sleep(4.0)
+        (folder / "saved").touch()
+    if what in ("stop", "stop late"):
+        raise StoppedBySignal(signal.SIGUSR2)
     if what == "wait for signal":
         received: list[int] = []
         signal.signal(signal.SIGTERM, lambda number, _: received.append(number))

@@ -130,8 +130,13 @@ class Machine:
     has_deepspeed: bool = True
 
 
-def check_hardware(config: TrainConfig, machine: Machine) -> None:
+def check_hardware(config: TrainConfig, machine: Machine, *, devices: int | None = None) -> None:
     """Refuse what this machine cannot do.
+
+    Args:
+        config: The config.
+        machine: What it runs on.
+        devices: Processes that share the GPUs this one sees; None for ``trainer.devices``.
 
     Raises:
         UserError: The option, the reason, and an alternative.
@@ -139,6 +144,7 @@ def check_hardware(config: TrainConfig, machine: Machine) -> None:
     on_gpu = machine.has_gpu and config.trainer.accelerator in ("auto", "gpu", "cuda")
     check_strategy_hardware(
         config,
+        devices=config.trainer.devices if devices is None else devices,
         num_gpus=machine.num_gpus if on_gpu else None,
         has_deepspeed=machine.has_deepspeed,
     )

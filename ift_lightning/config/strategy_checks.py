@@ -78,19 +78,19 @@ def _check_sharding(config: TrainConfig) -> None:
 
 
 def check_strategy_hardware(
-    config: TrainConfig, *, num_gpus: int | None, has_deepspeed: bool
+    config: TrainConfig, *, devices: int, num_gpus: int | None, has_deepspeed: bool
 ) -> None:
     """Refuse what this machine cannot do.
 
     Args:
         config: The config.
+        devices: Processes that share the GPUs here.
         num_gpus: GPUs here; None where the run is on the CPU.
         has_deepspeed: Whether the package is installed.
 
     Raises:
         UserError: The option, the reason, and an alternative.
     """
-    devices = config.trainer.devices
     if num_gpus is not None and devices > num_gpus:
         raise UserError(
             f"trainer.devices={devices}, and this machine has {num_gpus}; set "

@@ -52,24 +52,42 @@ def explain_lost_job(error: BaseException) -> str | None:
         return None
     text = str(error)
     job = re.search(r"\b(\d+)_(\d+)\b", text)
+    single = re.search(r"^Job (\d+) ", text)
     folder = re.search(r"(/\S+)/\.submitit/", text)
     state = re.search(r"state: ?(\w+)", text)
     what = f"ended as {state.group(1)}" if state else "ended without a result"
+    if folder is not None and job is None and single is not None:
+        return _explain(Path(folder.group(1)), single.group(1), 0, what) or f"a job {what}: {text}"
     if job is None or folder is None:
         return f"a job of the sweep {what}: {text}"
-    run = _folder_of(Path(folder.group(1)), int(job.group(2)))
+    explained = _explain(Path(folder.group(1)), job.group(0), int(job.group(2)), what)
+    assert explained is not None
+    return explained
+
+
+def _explain(sweep: Path, job: str, point: int, what: str) -> str | None:
+    """Name a job's point; None where a job without an array could be any of several points."""
+    if "_" not in job and len(_points(sweep)) != 1:
+        return None
+    run = _folder_of(sweep, point)
     return (
-        f"point {job.group(2)} of the sweep, job {job.group(0)}, {what}{_name_of(run)}: {run}. Its "
-        f"output is in {folder.group(1)}/.submitit/{job.group(0)}"
+        f"point {point} of the sweep, job {job}, {what}{_name_of(run)}: {run}. Its "
+        f"output is in {sweep}/.submitit/{job}"
     )
+
+
+def _points(sweep: Path) -> list[dict[str, object]]:
+    try:
+        return list(json.loads((sweep / "sweep.json").read_text(encoding="utf-8"))["points"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return []
 
 
 def _folder_of(sweep: Path, point: int) -> Path:
     """Return the folder of a sweep's point, by its number."""
     try:
-        points = json.loads((sweep / "sweep.json").read_text(encoding="utf-8"))["points"]
-        return sweep / str(points[point]["folder"])
-    except (OSError, ValueError, LookupError, TypeError):
+        return sweep / str(_points(sweep)[point]["folder"])
+    except LookupError:
         return sweep / str(point)
 
 

@@ -36,7 +36,15 @@ def sweep_arguments(arguments: list[str]) -> list[str]:
     hydra_keys = ("hydra.", "hydra/")
     names = ["experiment", *(key for key in constant if not key.startswith(hydra_keys))]
     quoted = ",".join(f"'{name}'" for name in dict.fromkeys(names))
-    return [*expanded, f"hydra.job.config.override_dirname.exclude_keys=[{quoted}]"]
+    # Among the other overrides: argparse does not take them on both sides of a flag.
+    end = 1 + max((i for i, word in enumerate(expanded) if _is_override(word)), default=-1)
+    end = end or len(expanded)
+    left_out = f"hydra.job.config.override_dirname.exclude_keys=[{quoted}]"
+    return [*expanded[:end], left_out, *expanded[end:]]
+
+
+def _is_override(word: str) -> bool:
+    return not word.startswith("-") and bool(_parse([word]))
 
 
 def _parse(words: list[str]) -> list[Override]:
@@ -63,8 +71,9 @@ def _expand_seeds(arguments: list[str]) -> list[str]:
         )
     if any(word.startswith("seed=") for word in arguments):
         raise UserError("seeds=N and seed=… are given both; seeds=3 is short for seed=0,1,2")
-    rest = [word for word in arguments if word not in given]
     seeds = ",".join(str(seed) for seed in range(int(text)))
     is_sweep = any(word in _MULTIRUN_FLAGS for word in arguments)
     mode = [] if is_sweep or "," not in seeds else ["hydra.mode=MULTIRUN"]
-    return [*rest, f"seed={seeds}", *mode]
+    last = max(i for i, word in enumerate(arguments) if word in given)
+    before = [word for word in arguments[:last] if word not in given]
+    return [*before, f"seed={seeds}", *mode, *arguments[last + 1 :]]

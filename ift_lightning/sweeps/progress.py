@@ -102,8 +102,15 @@ def _of_record(name: str, record: dict[str, Any]) -> Progress:
         loss=metrics.get("train/loss"),
         seconds_left=left,
         score=score if status in ("completed", "reused") else None,
-        error=str(record["error"]).splitlines()[0] if record.get("error") else None,
+        error=_in_one_line(str(record["error"])) if record.get("error") else None,
     )
+
+
+def _in_one_line(error: str) -> str:
+    """Return what an error is: its first line, and the last one of a traceback below it."""
+    lines = error.strip().splitlines() or [""]
+    has_traceback = any(line.startswith("Traceback ") for line in lines[1:])
+    return f"{lines[0]} {lines[-1]}" if has_traceback else lines[0]
 
 
 def seconds_left(points: Sequence[Progress], elapsed: float) -> float | None:

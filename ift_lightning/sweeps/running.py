@@ -21,7 +21,11 @@ from hydra.types import RunMode
 from ift_lightning.config.schema import TrainConfig
 from ift_lightning.errors import RankError, UserError
 from ift_lightning.sweeps.progress import ERROR_FILE
-from ift_lightning.sweeps.tasks import decided_by_first_task, is_first_task
+from ift_lightning.sweeps.tasks import (
+    decided_by_first_task,
+    is_first_task,
+    leave_if_others_wait,
+)
 
 if TYPE_CHECKING:
     from ift_lightning.sweeps.resuming import Standing
@@ -65,6 +69,7 @@ def run_point(config: TrainConfig, train: TrainFunction) -> float | None:
             print(f"error: {error}", file=sys.stderr)
             if not isinstance(error, UserError | RankError):
                 traceback.print_exc()
+            leave_if_others_wait()
             return None
 
 

@@ -7,18 +7,26 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from ift_lightning.config.checks import check_config
 from ift_lightning.config.hub_access import go_offline_without_hub
+from ift_lightning.config.sweep_errors import explain_lost_job
 from ift_lightning.config.sweep_schema import SweepConfig
 from ift_lightning.errors import UserError
 from ift_lightning.sweeps.points import Point, compose_points, write_sweep_file
+from ift_lightning.training.failure_reports import first_cause, is_echo, read_reports
+from ift_lightning.training.run_record import mark_failed, read_run_record
+from ift_lightning.types import RunStatus
+
+if TYPE_CHECKING:
+    from ift_lightning.sweeps.job_states import QueueWatcher
 
 REPORT_FOLDER = "report"
+RANKS = "ranks"  # folder of a run's folder: what its processes said of themselves
 
 
 class Sweep:
@@ -43,6 +51,7 @@ class Sweep:
         self.points = points
         self.title = title
         self._table: Any = None
+        self._jobs: QueueWatcher | None = None
 
     def begin(self) -> None:
         """Check all points, and show where they stand from now on.
@@ -84,9 +93,13 @@ class Sweep:
         from ift_lightning.sweeps.progress import read_progress
 
         self.close()
+        if self._jobs is not None:
+            self._jobs.wait_for_all()
         folders = [point.folder for point in self.points or ()] or sorted(
             path.parent for path in self.folder.glob("*/run.json")
         )
+        for folder in folders:
+            _take_over_cause(folder)
         ended = [read_progress(folder) for folder in folders]
         lost = [point for point in ended if point.status not in ("completed", "reused")]
         if self.settings.report and len(lost) < len(ended):
@@ -101,6 +114,12 @@ class Sweep:
                 f"is in output.log in their folders. The others are kept; go on with\n"
                 f"  {continuing_command(self.folder)}"
             )
+
+    def submitted(self) -> None:
+        """Have the sweep wait for jobs of SLURM, also for those that leave no result."""
+        from ift_lightning.sweeps.job_states import watch_the_queue
+
+        self._jobs = watch_the_queue()
 
     def _report(self) -> None:
         from ift_lightning.comparing import report
@@ -129,6 +148,17 @@ class Sweep:
         if self._table is not None:
             self._table.close()
             self._table = None
+
+
+def _take_over_cause(folder: Path) -> None:
+    """Record why a run failed whose first process was ended before it could."""
+    with contextlib.suppress(UserError):
+        record = read_run_record(folder)
+        cause = first_cause(read_reports(folder / RANKS))
+        status, error = record.get("status"), str(record.get("error") or "")
+        is_unknown = status == RunStatus.RUNNING or (status == RunStatus.FAILED and is_echo(error))
+        if is_unknown and cause is not None:
+            mark_failed(folder, str(cause.exception()))
 
 
 _current: list[Sweep] = []
@@ -174,6 +204,8 @@ class SweepStart(Callback):
             str(experiment) if experiment else None,
         )
         sweep.begin()
+        if str(config.hydra.launcher.get("_target_", "")).endswith(".SlurmLauncher"):
+            sweep.submitted()
         _current.append(sweep)
 
 
@@ -189,6 +221,11 @@ def supervise(run: Callable[[], Any]) -> Any:
     except _SweepRefusedError as refused:
         raise refused.reason from None
     except BaseException as error:
+        lost = explain_lost_job(error)
+        if lost is not None and _current:
+            # The first job without a result is not the end of the others.
+            print(f"{lost}\nwaiting for the other jobs", file=sys.stderr, flush=True)
+            _end_after_lost_job(_current.pop(), lost, error)
         with contextlib.suppress(IndexError):
             sweep = _current.pop()
             if isinstance(error, Exception):
@@ -199,6 +236,14 @@ def supervise(run: Callable[[], Any]) -> Any:
     if _current:
         _current.pop().end()
     return result
+
+
+def _end_after_lost_job(sweep: Sweep, lost: str, error: BaseException) -> NoReturn:
+    try:
+        sweep.end()
+    except UserError as failed:
+        raise UserError(f"{lost}\n{failed}") from error
+    raise UserError(lost) from error
 
 
 def command() -> str:

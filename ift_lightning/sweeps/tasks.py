@@ -7,6 +7,7 @@ out by the first one, which may move or copy folders for that; the others do wha
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -56,3 +57,17 @@ def decided_by_first_task(
         temporary.write_text(decision, encoding="utf-8")
         temporary.replace(path)
     return decision
+
+
+def leave_if_others_wait(environ: Mapping[str, str] = os.environ) -> None:
+    """End this process as failed where it is one of several tasks: that ends the others, too.
+
+    Hydra would go on to an orderly end, and the others would wait for this one until a timeout.
+    """
+    ranks = ranks_of_environment(environ)
+    if ranks is None or ranks.world_size == 1:
+        return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # At once: the end of the interpreter waits for connections that nobody answers any more.
+    os._exit(1)

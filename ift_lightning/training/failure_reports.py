@@ -31,6 +31,12 @@ _ECHOES = (
 )
 
 
+def is_echo(message: str) -> bool:
+    """Whether an error, by its last line, only says that another rank has gone."""
+    last = message.strip().splitlines()[-1:] or [""]
+    return any(word in last[0].lower() for word in _ECHOES)
+
+
 @dataclass(frozen=True)
 class FailureReport:
     """How a rank ended.
@@ -50,8 +56,7 @@ class FailureReport:
     @property
     def is_echo(self) -> bool:
         """Whether this only says that another rank has gone."""
-        last = self.message.strip().splitlines()[-1:] or [""]
-        return self.kind == "error" and any(word in last[0].lower() for word in _ECHOES)
+        return self.kind == "error" and is_echo(self.message)
 
     def exception(self) -> Exception:
         """Return the exception that stands for it in another process."""

@@ -32,11 +32,13 @@ from ift_lightning.training.failure_reports import (
     report_of,
     write_report,
 )
-from ift_lightning.training.ranks import Ranks
+from ift_lightning.training.ranks import LEAVING_SECONDS, Ranks
 
 _POLL_SECONDS = 0.1
 
 _FORWARDED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+# Exit codes of ranks that do what a signal has asked for.
+_STOPPED = tuple(128 + number for number in _FORWARDED)
 _FOLDER = "IFT_LIGHTNING_RANK_FOLDER"
 
 
@@ -54,6 +56,7 @@ def launch(
     ranks: Sequence[Ranks],
     log_folder: Path,
     grace_seconds: float = 5.0,
+    leaving_seconds: float = LEAVING_SECONDS,
 ) -> Any:
     """Run a module once per rank, and return what rank 0 made of the task.
 
@@ -63,6 +66,7 @@ def launch(
         ranks: Those of this machine.
         log_folder: Output of all but the first rank goes there, as ``rank-1.log`` and so on.
         grace_seconds: How long ranks may take to end by themselves once one has failed.
+        leaving_seconds: The same, once one has stopped as a signal asked it to.
 
     Raises:
         UserError: What one of the ranks raised.
@@ -78,7 +82,7 @@ def launch(
             with _forwarded_signals(processes) as forwarded:
                 for rank in ranks:
                     processes[rank.rank] = _start(module, rank, folder, log_folder)
-                killed = _wait(processes, grace_seconds)
+                killed = _wait(processes, grace_seconds, leaving_seconds)
         finally:
             _kill(processes.values())
         codes = {rank: process.returncode for rank, process in processes.items()}
@@ -136,7 +140,9 @@ def _forwarded_signals(processes: dict[int, subprocess.Popen[bytes]]) -> Iterato
             signal.signal(number, handler)
 
 
-def _wait(processes: dict[int, subprocess.Popen[bytes]], grace_seconds: float) -> set[int]:
+def _wait(
+    processes: dict[int, subprocess.Popen[bytes]], grace_seconds: float, leaving_seconds: float
+) -> set[int]:
     """Wait for all ranks; where one fails, end the others. Return those that were ended."""
     deadline: float | None = None
     while True:
@@ -144,9 +150,13 @@ def _wait(processes: dict[int, subprocess.Popen[bytes]], grace_seconds: float) -
         left = {rank for rank, code in codes.items() if code is None}
         if not left:
             return set()
-        if deadline is None and any(codes.values()):
-            deadline = time.monotonic() + grace_seconds
-        if deadline is not None and time.monotonic() > deadline:
+        now = time.monotonic()
+        gone = [code for code in codes.values() if code]
+        if gone:
+            stopped = all(code in _STOPPED for code in gone)
+            latest = now + (leaving_seconds if stopped else grace_seconds)
+            deadline = latest if deadline is None else min(deadline, latest)
+        if deadline is not None and now > deadline:
             _kill(processes[rank] for rank in left)
             return left
         time.sleep(_POLL_SECONDS)

@@ -6,16 +6,20 @@ others does not need it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from ift_lightning.errors import UserError
 
 _POLL_SECONDS = 0.2
+
+LEAVING_SECONDS = 120.0
+"""How long ranks may take to save, to write records, and to put a job back into the queue."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +85,11 @@ def ranks_of_environment(environ: Mapping[str, str]) -> Ranks | None:
 
 
 def first_slurm_host(environ: Mapping[str, str]) -> str:
-    """Return the first machine of a SLURM job: "n[07-09,12]" begins with "n07"."""
+    """Return the first machine of a SLURM job: "n[07-09,12]-ib" begins with "n07-ib"."""
     nodes = environ.get("SLURM_STEP_NODELIST") or environ.get("SLURM_JOB_NODELIST") or "127.0.0.1"
-    first = re.match(r"([^,\[]+)(?:\[(\w+))?", nodes)
+    first = re.match(r"(?:\[[^\]]*\]|[^,\[])+", nodes)  # up to a comma outside of brackets
     assert first is not None, nodes
-    return first.group(1) + (first.group(2) or "")
+    return re.sub(r"\[([^,\-\]]+)[^\]]*\]", r"\1", first.group())
 
 
 def slurm_port(environ: Mapping[str, str]) -> int:
@@ -106,6 +110,20 @@ def expect_world_size(ranks: Ranks, devices: int, num_nodes: int) -> None:
             f"trainer.num_nodes={num_nodes} ask for {devices * num_nodes}; make the two agree, "
             "with strategy=ddp, fsdp or deepspeed"
         )
+
+
+def with_bound_gpu(ranks: Ranks, num_gpus: int) -> Ranks:
+    """Return the ranks for a process that sees no GPU but its own, as SLURM may bind them.
+
+    Its GPU is then the first it sees, whatever its place on the machine.
+
+    Args:
+        ranks: This process, as a launcher has started it.
+        num_gpus: GPUs that it sees.
+    """
+    if num_gpus != 1 or ranks.local_world_size == 1:
+        return ranks
+    return replace(ranks, local_rank=0, local_world_size=1, node_rank=ranks.rank)
 
 
 def start_process_group(ranks: Ranks, *, on_gpu: bool, timeout_minutes: float) -> None:
@@ -170,6 +188,27 @@ def patient_barrier(name: str) -> None:
     store.set(keys[dist.get_rank()], "here")
     while not store.check(keys):
         time.sleep(_POLL_SECONDS)
+
+
+def wait_for_main_rank(seconds: float = LEAVING_SECONDS) -> None:
+    """Let rank 0 leave first: the first task that goes may have a launcher end the others.
+
+    Args:
+        seconds: How long at most; a rank that has gone without a word is not waited for.
+    """
+    import torch.distributed as dist
+
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return
+    store = dist.distributed_c10d._get_default_store()
+    deadline = time.monotonic() + seconds
+    key = "ift_lightning/rank 0 leaves"
+    with contextlib.suppress(RuntimeError):  # rank 0 keeps the store, and takes it along
+        if dist.get_rank() == 0:
+            store.set(key, "now")
+            return
+        while not store.check([key]) and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
 
 
 def from_main_rank(value: str) -> str:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ift_lightning.errors import UserError
+from ift_lightning.errors import RankError, UserError
 from ift_lightning.types import RunRecord, RunStatus
 
 _PACKAGES = (
@@ -78,7 +78,8 @@ class RunRecorder:
                 type(error).__name__ == "SIGTERMException"
             )
             status = RunStatus.INTERRUPTED if interrupted else RunStatus.FAILED
-            message = str(error) if isinstance(error, UserError) else repr(error)
+            says_all = isinstance(error, UserError | RankError)
+            message = str(error) if says_all else repr(error)
             self._finish(status, message)
             raise
         self._finish(RunStatus.COMPLETED, None)

@@ -10,13 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ift_lightning.reporting.comparisons import ArmScore, ScoreTable
 from ift_lightning.reporting.curves import read_curves
 from ift_lightning.reporting.figures import fonts
 from ift_lightning.reporting.figures.labels import place_labels, spread_labels
 from ift_lightning.reporting.figures.rates import draw_rows, rate_mark
-from ift_lightning.reporting.figures.scores import pareto_front
+from ift_lightning.reporting.figures.scores import Cost, draw_costs, draw_curves, pareto_front
 from ift_lightning.reporting.figures.style import DARK, LIGHT, save_figure
 from ift_lightning.reporting.judgement import Rate
+from ift_lightning.reporting.scores import score_info
 
 
 def test_the_pareto_front_by_hand() -> None:
@@ -133,3 +135,26 @@ def test_curves_are_read_from_tensorboard_and_csv(tmp_path: Path) -> None:
         "train/loss": [(1, 0.9), (2, 0.8)], "val/loss": [(2, 0.7)]
     }  # fmt: skip
     assert read_curves(tmp_path / "c") == {}
+
+
+def test_long_names_go_into_a_legend_and_leave_the_axes_their_room() -> None:
+    names = [
+        f"data_variant=no_comments, cot_level={level}" for level in ("none", "simple", "complex")
+    ]
+    arms = tuple(ArmScore(name, 50.0 + i, (50.0 + i,)) for i, name in enumerate(names))
+    table = ScoreTable(score_info("pass@1"), 10, 0, arms, ())
+    costs = {name: Cost(100.0, 10.0 + i, 1e9 + i) for i, name in enumerate(names)}
+    figure = draw_costs(table, costs, LIGHT)
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == names
+    assert len(figure.axes) == 2  # all arms have the same number of parameters
+    assert all(axes.get_position().width > 0.3 for axes in figure.axes)
+    assert [text.get_text() for text in figure.axes[0].texts] == ["A", "B", "C"]
+
+
+def test_curves_keep_their_room_beside_long_names() -> None:
+    names = [f"data_variant=no_comments, cot_level={level}" for level in ("none", "simple")]
+    figure = draw_curves({"train/loss": {name: [[(1, 2.0), (9, 1.0)]] for name in names}}, LIGHT)
+    figure.draw_without_rendering()
+    assert figure.axes[0].get_position().width > 0.4

@@ -7,6 +7,8 @@ from typing import Any
 
 from lightning.pytorch.callbacks import Callback
 
+from ift_lightning.errors import UserError
+
 
 class SlowSteps(Callback):
     """Waits behind every micro-batch.
@@ -20,6 +22,14 @@ class SlowSteps(Callback):
 
     def on_train_batch_end(self, *arguments: Any) -> None:
         time.sleep(self.seconds)
+
+
+class FailsWithDora(Callback):
+    """Raises in the middle of training, with one method."""
+
+    def on_train_batch_end(self, trainer: Any, module: Any, *arguments: Any) -> None:
+        if module.model.peft_config["default"].use_dora:
+            raise UserError("there is something wrong with the magnitudes")
 
 
 class FailsOnRankOne(Callback):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from hydra._internal.utils import get_args_parser
 
 from ift_lightning.config.entry import point_folder
 from ift_lightning.errors import UserError
@@ -24,6 +25,28 @@ def test_seeds_become_an_axis_of_a_sweep() -> None:
     found = without_names(sweep_arguments(["peft=lora", "seeds=3"]))
     assert found == ["peft=lora", "seed=0,1,2", "hydra.mode=MULTIRUN"]
     assert without_names(sweep_arguments(["--multirun", "seeds=2"])) == ["--multirun", "seed=0,1"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["peft=lora,dora", "--multirun"],
+        ["--multirun", "peft=lora,dora"],
+        ["precision=bf16_true", "--cfg", "job"],
+        ["--cfg", "job", "precision=bf16_true"],
+        ["--cfg", "job"],
+        ["peft=lora", "seeds=2", "--multirun"],
+        ["seeds=2", "peft=lora", "--multirun", "--info", "all"],
+        [],
+    ],
+)
+def test_hydra_understands_flags_on_either_side(words: list[str]) -> None:
+    found = sweep_arguments(words)
+    parsed, unknown = get_args_parser().parse_known_args(found)
+    assert unknown == []
+    assert len(names_left_out(parsed.overrides)) >= 1
+    assert parsed.multirun is ("--multirun" in words)
+    assert parsed.cfg == ("job" if "--cfg" in words else None)
 
 
 def test_one_seed_is_no_sweep() -> None:

@@ -36,7 +36,7 @@ def start(folder: Path, *what: str) -> Any:
         module="launcher_tasks",
         ranks=ranks,
         log_folder=folder / "ranks",
-        grace_seconds=1.5,
+        grace_seconds=4.0,
     )
 
 
@@ -125,3 +125,11 @@ def test_ranks_do_not_outlive_the_process_that_started_them(tmp_path: Path) -> N
     while any(is_alive(tmp_path, rank) for rank in range(2)):
         assert time.monotonic() < deadline, "a rank went on without its parent"
         time.sleep(0.1)
+
+
+def test_ranks_that_stop_are_given_time(tmp_path: Path) -> None:
+    # Longer than a failure would give them: 1.5 s.
+    with pytest.raises(StoppedBySignal) as stopped:
+        start(tmp_path, "stop late", "stop")
+    assert stopped.value.signal_number == signal.SIGUSR2
+    assert (tmp_path / "saved").exists()

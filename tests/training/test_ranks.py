@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from composing import compose_train
 
-from ift_lightning import launching
-from ift_lightning.errors import UserError
+from ift_lightning import assembly, finetuning, launching
+from ift_lightning.config.checks import Machine, check_hardware
+from ift_lightning.config.schema import TrainConfig
+from ift_lightning.errors import RankError, UserError
 from ift_lightning.launching import keep_hydra_quiet_on_other_ranks, local_ranks, run_training
-from ift_lightning.training.ranks import Ranks, first_slurm_host, ranks_of_environment
+from ift_lightning.training.ranks import (
+    Ranks,
+    first_slurm_host,
+    ranks_of_environment,
+    with_bound_gpu,
+)
 
 TORCHRUN = {
     "RANK": "5",
@@ -67,10 +76,53 @@ def test_no_rank(environ: dict[str, str]) -> None:
 
 @pytest.mark.parametrize(
     ("nodes", "first"),
-    [("n1", "n1"), ("n1,n2", "n1"), ("gpu[07-09,12]", "gpu07"), ("a[3],b[1-2]", "a3")],
+    [
+        ("n1", "n1"),
+        ("n1,n2", "n1"),
+        ("gpu[07-09,12]", "gpu07"),
+        ("a[3],b[1-2]", "a3"),
+        ("n[1-2]-ib,m", "n1-ib"),
+        ("rack[2,4]n[01-03]", "rack2n01"),
+        ("n-1,n-2", "n-1"),
+    ],
 )
 def test_first_slurm_host(nodes: str, first: str) -> None:
     assert first_slurm_host({"SLURM_STEP_NODELIST": nodes}) == first
+
+
+def test_a_task_may_see_its_own_gpu_alone() -> None:
+    ranks = ranks_of_environment(SRUN)
+    assert ranks is not None
+    assert with_bound_gpu(ranks, 4) == with_bound_gpu(ranks, 0) == ranks
+    assert with_bound_gpu(ranks, 1) == Ranks(5, 8, 0, 1, 5, "gpu07", ranks.main_port)
+
+
+@pytest.mark.parametrize(("num_gpus", "refused"), [(1, False), (4, False), (3, True), (2, True)])
+def test_gpus_are_counted_among_the_processes_that_see_them(
+    num_gpus: int, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assembly, "runs_on_gpu", lambda config: True)
+    machine = Machine(has_gpu=True, num_gpus=num_gpus)
+    monkeypatch.setattr(assembly, "look_at_machine", lambda: machine)
+
+    def train_rank(config: TrainConfig, ranks: Ranks, *_: Any, **__: Any) -> float:
+        check_hardware(config, machine, devices=ranks.local_world_size)
+        return float(ranks.local_rank)
+
+    monkeypatch.setattr(finetuning, "train_rank", train_rank)
+    monkeypatch.setattr(launching, "raise_common_cause", _raise)
+    for name, value in SRUN.items():
+        monkeypatch.setenv(name, value)
+    config = compose_train("strategy=ddp", "trainer.devices=4", "trainer.num_nodes=2")
+    if refused:
+        with pytest.raises(UserError, match=f"trainer.devices=4, and this machine has {num_gpus}"):
+            run_training(config)
+    else:
+        assert run_training(config) == (0.0 if num_gpus == 1 else 1.0)
+
+
+def _raise(folder: Any, ranks: Ranks, error: Exception) -> None:
+    raise error
 
 
 def test_ranks_of_one_machine() -> None:
@@ -125,6 +177,30 @@ def test_a_machine_s_task_starts_the_ranks_of_its_devices(
     assert [item.rank for item in launched[1]] == [4, 5, 6, 7]
     assert launched[0].config is config
     assert not launched[0].shares_folder
+
+
+@pytest.mark.parametrize(
+    ("known", "kept"),
+    [("ValueError('no such row')", True), ("RuntimeError('NCCL error')", False), (None, False)],
+)
+def test_a_machine_without_the_fault_does_not_hide_it(
+    known: str | None, kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {**SRUN, "SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1"}.items():
+        monkeypatch.setenv(name, value)
+
+    def launch(*_: Any, **__: Any) -> None:
+        record = {"status": "failed", "error": known}
+        (tmp_path / "run.json").write_text(json.dumps(record))
+        raise RankError("rank 6 failed:\nConnection closed by peer")
+
+    monkeypatch.setattr(launching, "launch", launch)
+    config = compose_train("strategy=ddp", "trainer.devices=4", "trainer.num_nodes=2")
+    config.run_dir = str(tmp_path)
+    with pytest.raises(RankError, match="rank 6"):
+        run_training(config)
+    error = json.loads((tmp_path / "run.json").read_text())["error"]
+    assert error == (known if kept else "rank 6 failed:\nConnection closed by peer")
 
 
 def test_a_sweep_under_torchrun_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

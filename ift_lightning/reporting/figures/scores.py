@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from ift_lightning.reporting.comparisons import ArmScore, ScoreTable
 from ift_lightning.reporting.figures.labels import place_labels
@@ -103,6 +105,10 @@ def draw_costs(table: ScoreTable, costs: Mapping[str, Cost], theme: Theme) -> Fi
         theme: Colours.
     """
     kinds = [kind for kind in _COSTS if _known(costs, kind[0])]
+    differing = [k for k in kinds if len({getattr(cost, k[0]) for cost in costs.values()}) > 1]
+    kinds = differing or kinds
+    names = [arm.arm for arm in table.arms]
+    labels = names if max(map(len, names)) <= _LONGEST_LABEL else _letters(len(names))
     figure, grid = new_axes(3.5 * len(kinds) + 0.4, 3.7, len(kinds), sharey=True, squeeze=False)
     places = []
     for column, (name, label, divisor, is_log) in enumerate(kinds):
@@ -113,12 +119,29 @@ def draw_costs(table: ScoreTable, costs: Mapping[str, Cost], theme: Theme) -> Fi
         if column == 0:
             axes.set_ylabel(table.info.axis)
         places.append((axes, xs))
+    if labels is not names:
+        handles = [
+            Line2D([], [], linestyle="", marker=f"${label}$", color=theme.foreground)
+            for label in labels
+        ]
+        columns = 1 if len(kinds) == 1 else 2
+        figure.legend(handles, names, loc="outside lower center", ncols=columns, fontsize=8)
     for axes, xs in places:
         ys = [arm.mean for arm in table.arms]
         front = pareto_front(xs, ys, higher_is_better=table.info.higher_is_better)
         line = _stairs([(xs[i], ys[i]) for i in front])
-        _label_points(figure, axes, xs, ys, [arm.arm for arm in table.arms], line, theme)
+        _label_points(figure, axes, xs, ys, labels, line, theme)
     return figure
+
+
+_LONGEST_LABEL = 18
+"""Characters of a name that has room beside its point; longer ones go into a legend."""
+
+
+def _letters(count: int) -> list[str]:
+    """Return "A", "B", …, "Z", "AA", …"""
+    letters = string.ascii_uppercase
+    return [letters[i // 26 - 1] * (i >= 26) + letters[i % 26] for i in range(count)]
 
 
 def _draw_cost(
@@ -207,7 +230,10 @@ def draw_curves(curves: Mapping[str, Mapping[str, Sequence[Curve]]], theme: Them
         theme: Colours.
     """
     titles = {"train/loss": "training loss", "val/loss": "validation loss"}
-    figure, grid = new_axes(4.1 * len(curves) + 0.6, 3.5, len(curves), squeeze=False)
+    # Names stand beside the ends of the lines.
+    longest = max(len(arm) for arms in curves.values() for arm in arms)
+    column_width = max(4.1, 3.2 + 0.075 * longest)
+    figure, grid = new_axes(column_width * len(curves) + 0.6, 3.5, len(curves), squeeze=False)
     for column, (name, arms) in enumerate(curves.items()):
         axes = grid[0][column]
         ends = []
@@ -240,6 +266,8 @@ def _mean_curve(seeds: Sequence[Curve]) -> list[tuple[int, float]]:
 def _label_ends(axes: Axes, ends: Sequence[tuple[str, tuple[int, float], str]]) -> None:
     low, high = axes.get_ylim()
     heights = spread([point[1] for _, point, _ in ends], 0.062 * (high - low))
+    lift = max(low - min(heights), 0.0)  # names stay off the axis
+    heights = [height + lift for height in heights]
     last = max(point[0] for _, point, _ in ends)
     for (arm, _, color), height in zip(ends, heights, strict=True):
         axes.annotate(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Mapping
 from types import FrameType, TracebackType
@@ -25,7 +26,7 @@ REQUEUE = (signal.SIGUSR1, signal.SIGUSR2)
 
 
 class StopRequests:
-    """Notes signals; outside of training, SIGTERM stops at once.
+    """Notes signals in training, which stops at the end of a step; elsewhere, stops at once.
 
     Lightning's own handlers save in the middle of a step, where a run cannot be resumed exactly,
     and those of submitit know nothing of checkpoints. Use it as a context around a whole run.
@@ -34,6 +35,7 @@ class StopRequests:
     def __init__(self) -> None:
         self.received: int | None = None
         self.is_training = False
+        self._is_leaving = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequests:
@@ -61,9 +63,15 @@ class StopRequests:
                 self._before.setdefault(number, handler)
 
     def _note(self, number: int, _: FrameType | None) -> None:
+        if self._is_leaving:
+            return  # SLURM ends the tasks of a job that is put back into the queue
         self.received = number
-        if not self.is_training and number == signal.SIGTERM:
+        if not self.is_training:
             raise StoppedBySignal(number)
+
+    def leave(self) -> None:
+        """Ignore further signals: what they ask for is being done."""
+        self._is_leaving = True
 
     def agreed(self) -> int | None:
         """Return the signal that any rank has received; all ranks take part."""
@@ -88,7 +96,11 @@ def requeue(number: int, environ: Mapping[str, str]) -> bool:
         return False
     if "SLURM_ARRAY_JOB_ID" in environ:
         job = f"{environ['SLURM_ARRAY_JOB_ID']}_{environ['SLURM_ARRAY_TASK_ID']}"
+    # Said before it is done: SLURM ends this process for it.
+    print(f"stopped; job {job} goes back into the queue", file=sys.stderr, flush=True)
     result = subprocess.run(["scontrol", "requeue", job], check=False, timeout=60)
+    if result.returncode:
+        print(f"job {job} could not be put back into the queue", file=sys.stderr, flush=True)
     return result.returncode == 0
 
 
