@@ -8,9 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ift_lightning import assembly
 from ift_lightning.config.schema import TrainConfig
 from ift_lightning.data.split_files import TokenizedSplit
+from ift_lightning.errors import UserError
 from ift_lightning.evaluating import (
     Evaluator,
     build_decoding,
@@ -106,7 +109,8 @@ class TrainingEvaluation:
                 excluded=self._excluded,
             )
             self._excluded = evaluator.excluded
-            with _on_device(model, "cuda" if assembly.runs_on_gpu(config) else "cpu"):
+            device = self._device_for(model)
+            with explained_memory_errors(what), _on_device(model, device):
                 completions, cost = evaluator.generate(engine, key)
             evaluation = evaluator.score(completions)
         self.results[prefix] = evaluation
@@ -119,6 +123,22 @@ class TrainingEvaluation:
         name = "predictions.jsonl" if prefix == "test" else BEFORE_FILE
         save_evaluation(self.folder, evaluation, name)
         self.recorder.write()
+
+    def _device_for(self, model: Any) -> str:
+        """Return where to generate: on the GPU, unless the model does not fit there."""
+        if not assembly.runs_on_gpu(self.config):
+            return "cpu"
+        if any(item.device.type == "cuda" for item in model.parameters()):
+            return "cuda"
+        needed, free = num_bytes(model), torch.cuda.mem_get_info()[0]
+        if fits(needed, free):
+            return "cuda"
+        print(
+            f"warning: the whole model needs {needed / 2**30:.1f} GiB, and rank 0's GPU has "
+            f"{free / 2**30:.1f} GiB free: answers are generated on the CPU, which is slow. "
+            "evaluate=false leaves them out"
+        )
+        return "cpu"
 
     @property
     def seconds(self) -> float:
@@ -145,6 +165,41 @@ class TrainingEvaluation:
             score_table(metrics, earlier),
         ]
         return "\n".join(part for part in shown if part)
+
+
+def num_bytes(model: Any) -> int:
+    """Return the bytes of a model's parameters and buffers."""
+    tensors = [*model.parameters(), *model.buffers()]
+    return sum(item.numel() * item.element_size() for item in tensors)
+
+
+def fits(needed: int, free: int) -> bool:
+    """Whether a model of ``needed`` bytes leaves room to generate in ``free`` bytes of a GPU.
+
+    A tenth is kept for the cache of keys and values and for activations; whether that is enough
+    depends on lengths and batch size.
+    """
+    return needed <= 0.9 * free
+
+
+@contextmanager
+def explained_memory_errors(what: str) -> Iterator[None]:
+    """Say what to do where the GPU's memory does not do for generating.
+
+    Args:
+        what: "before tuning" or "after tuning".
+
+    Raises:
+        UserError: Instead of the GPU's own error.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"generating answers {what} needs more memory than the GPU has free: "
+            f"{str(error).splitlines()[0]} Lower generation.batch_size or "
+            "generation.max_new_tokens, or train with evaluate=false and evaluate the run later"
+        ) from error
 
 
 @contextmanager

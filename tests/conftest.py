@@ -76,7 +76,7 @@ def make_config(family: str, vocabulary_size: int, **changes: Any) -> Any:
     }
     classic = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 512}
     if family == "llama":
-        return tf.LlamaConfig(**common, **modern, **changes)
+        return tf.LlamaConfig(**{**common, **modern, **changes})
     if family == "qwen2":
         return tf.Qwen2Config(**common, **modern, **changes)
     if family == "qwen3":

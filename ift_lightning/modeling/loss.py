@@ -10,12 +10,14 @@ of micro-batches and ranks add up, and the gradient does not depend on how a ste
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
@@ -49,7 +51,8 @@ class SupervisedHead:
     Args:
         model: A causal language model, with or without an adapter.
         max_logits_elements: Where N*V is above this, the head is applied in chunks whose logits
-            are computed a second time in the backward pass instead of being kept.
+            are computed a second time in the backward pass instead of being kept. Under ZeRO-3,
+            all ranks make as many chunks as the one that needs most.
     """
 
     def __init__(self, model: Any, *, max_logits_elements: int = 1 << 26) -> None:
@@ -70,24 +73,37 @@ class SupervisedHead:
         targets = batch.input_ids[:, 1:][selected]
         weights = target_weights[selected]
         head = self._output_head()
-        num_selected = int(targets.shape[0])
-        if num_selected == 0:
-            # A filler: the graph has to reach every parameter all the same, or ranks would wait
-            # for each other's gradients.
+        is_filler = targets.shape[0] == 0
+        if is_filler:
+            # The graph has to reach every parameter all the same, or ranks would wait for each
+            # other's gradients.
             selected = torch.zeros_like(selected)
             selected[0, 0] = True
-            logits = self._logits(batch, selected, head)
-            nll = logits.float().sum(dim=-1) * 0.0
-            return TokenLosses(nll, torch.zeros_like(nll), torch.zeros_like(nll, dtype=torch.bool))
-        # Of a quantized head, the weight is packed into another shape.
-        vocabulary_size = int(getattr(head, "out_features", 0))
-        if self._can_chunk and num_selected * vocabulary_size > self.max_logits_elements:
-            rows = max(1, self.max_logits_elements // vocabulary_size)
-            nll, correct = self._chunked(batch, selected, targets, head, rows)
+            targets, weights = batch.input_ids[:1, 1], torch.zeros_like(batch.loss_weights[:1, 1])
+        num_chunks = self._num_chunks(targets, head)
+        if num_chunks > 1:
+            nll, correct = self._chunked(batch, selected, targets, head, num_chunks)
         else:
             logits = self._logits(batch, selected, head)
             nll, correct = _nll_and_correct(logits, targets)
+        if is_filler:
+            nll, correct = nll * 0.0, torch.zeros_like(correct)
         return TokenLosses(nll, weights, correct)
+
+    def _num_chunks(self, targets: torch.Tensor, head: torch.nn.Module) -> int:
+        """Return in how many calls the head is applied to the positions of ``targets`` [N]."""
+        # Of a quantized head, the weight is packed into another shape.
+        vocabulary_size = int(getattr(head, "out_features", 0))
+        num_chunks = 1
+        if self._can_chunk and targets.shape[0] * vocabulary_size > self.max_logits_elements:
+            rows = max(1, self.max_logits_elements // vocabulary_size)
+            num_chunks = math.ceil(targets.shape[0] / rows)
+        if any(hasattr(item, "ds_id") for item in head.parameters()) and dist.is_initialized():
+            # ZeRO-3 gathers the head's weight at each call, in which every rank takes part.
+            agreed = torch.tensor(num_chunks, device=targets.device)
+            dist.all_reduce(agreed, dist.ReduceOp.MAX)
+            num_chunks = int(agreed)
+        return num_chunks
 
     def _output_head(self) -> torch.nn.Module:
         model = self.model
@@ -119,15 +135,19 @@ class SupervisedHead:
         selected: torch.Tensor,
         targets: torch.Tensor,
         head: torch.nn.Module,
-        rows: int,
+        num_chunks: int,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keep the hidden states [N, H] and make logits of ``rows`` positions at a time."""
+        """Keep the hidden states [N, H] and make logits of one of ``num_chunks`` parts at a time.
+
+        Parts may be empty: of ranks that make equally many calls, one may have few positions.
+        """
         kept: list[torch.Tensor] = []
 
         def keep(_: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
             hidden = _gather(inputs[0], selected)
             kept.append(hidden)
-            return (hidden[:, :1], *inputs[1:])
+            # Cut off from the graph: nothing goes back through this call, and ZeRO-3 would wait.
+            return (hidden[:, :1].detach(), *inputs[1:])
 
         with _pre_hook(head, keep):
             self._forward(batch)
@@ -138,7 +158,9 @@ class SupervisedHead:
 
         parts = [
             checkpoint(chunk_losses, part, target, use_reentrant=False)
-            for part, target in zip(hidden.split(rows), targets.split(rows), strict=True)
+            for part, target in zip(
+                hidden.tensor_split(num_chunks), targets.tensor_split(num_chunks), strict=True
+            )
         ]
         return torch.cat([nll for nll, _ in parts]), torch.cat([right for _, right in parts])
 

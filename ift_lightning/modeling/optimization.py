@@ -19,7 +19,9 @@ def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[s
     kept: list[torch.nn.Parameter] = []
     for parameter in model.parameters():
         if parameter.requires_grad:
-            (decayed if parameter.ndim >= 2 else kept).append(parameter)
+            # A parameter that ZeRO-3 has cut is flat and empty, and knows what it was.
+            shape = getattr(parameter, "ds_shape", parameter.shape)
+            (decayed if len(shape) >= 2 else kept).append(parameter)
     groups = [
         {"params": decayed, "weight_decay": weight_decay},
         {"params": kept, "weight_decay": 0.0},

@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from ift_lightning.errors import UserError
-from ift_lightning.modeling.adapters import peft_type, save_adapter
+from ift_lightning.modeling.adapters import peft_type, save_adapter, trainable_tensors
 from ift_lightning.modeling.loss import SupervisedHead
 from ift_lightning.training.callbacks.checkpointing import SaveLast
 from ift_lightning.training.callbacks.progress import (
@@ -33,6 +33,7 @@ from ift_lightning.training.notices import quiet_lightning
 from ift_lightning.training.ranks import Ranks, barrier
 from ift_lightning.training.run_record import RunRecorder
 from ift_lightning.training.strategies import (
+    ShardedDataParallel,
     StartedRanks,
     StrategySettings,
     ZeroRedundancy,
@@ -156,6 +157,9 @@ class TrainingRun:
             enable_model_summary=False,
             use_distributed_sampler=False,
             deterministic=settings.deterministic,
+            # What FSDP allocates while it evaluates is used again in training, where autograd
+            # refuses tensors that were made in inference mode. Lightning knows that of FSDP1 only.
+            inference_mode=not isinstance(strategy, ShardedDataParallel),
             default_root_dir=folder,
         )
 
@@ -213,8 +217,13 @@ class TrainingRun:
     def measure_before(self) -> None:
         """Test the base model, its adapter switched off, as ``before/test/…``."""
         model = self.module.model
+        trained = list(trainable_tensors(model).values())
         without_adapter = model.disable_adapter() if peft_type(model) else nullcontext()
         with without_adapter:
+            # PEFT freezes what it switches off. FSDP settles at its first forward pass, which may
+            # be this one, in which dtypes it reduces gradients, from what is trained then.
+            for parameter in trained:
+                parameter.requires_grad_(True)
             self.test()
         metrics = self.recorder.record.metrics
         for name in [name for name in metrics if name.startswith("test/")]:

@@ -178,16 +178,22 @@ class ShardedDataParallel(PortableCheckpoints, ModelParallelStrategy):
         self.sharding = sharding
 
     def trained_state(self, *, with_optimizer: bool) -> TrainedState:
+        self._reshard()
+        return super().trained_state(with_optimizer=with_optimizer)
+
+    def _reshard(self) -> None:
+        """Drop what is gathered: behind an evaluation, the outermost unit still is.
+
+        The parameters of a gathered unit are not those that are trained.
+        """
         assert self.lightning_module is not None
         for module in self.lightning_module.modules():
             if isinstance(module, FSDPModule):
-                # Behind an evaluation, the outermost unit is still gathered: its parameters are
-                # not those that the optimizer has.
                 module.reshard()
-        return super().trained_state(with_optimizer=with_optimizer)
 
     def model_to_device(self) -> None:
         assert self.model is not None
+        self._reshard()  # before the optimizer is made
         if self.sharding.cpu_offload:
             return  # where each part belongs has been settled when the model was sharded
         super().model_to_device()
@@ -204,6 +210,7 @@ class ZeroRedundancy(PortableCheckpoints, DeepSpeedStrategy):
     """DeepSpeed's ZeRO, on GPUs, and on CPUs for proofs and small runs."""
 
     writes_shards = True
+    _evaluating: Any = None
 
     @property
     def stage(self) -> int:
@@ -224,6 +231,34 @@ class ZeroRedundancy(PortableCheckpoints, DeepSpeedStrategy):
             wrapper if is_training else None,
             self.stage,
         )
+
+    def _partition(self, model: torch.nn.Module) -> None:
+        """Of stage 3, cut the model tensor by tensor; the engine would first move it as a whole."""
+        if self.stage != 3 or any(hasattr(item, "ds_id") for item in model.parameters()):
+            return
+        from deepspeed import zero
+
+        assert self.config is not None
+        if self.config.get("bf16", {}).get("enabled"):
+            model.bfloat16()  # as the engine would
+        elif self.config.get("fp16", {}).get("enabled"):
+            model.half()
+        zero.Init(module=model, config_dict_or_path=self.config)
+
+    def _initialize_deepspeed_inference(self, model: torch.nn.Module) -> None:
+        self._partition(model)
+        super()._initialize_deepspeed_inference(model)
+        self._evaluating = self.deepspeed_engine
+
+    def _initialize_deepspeed_train(self, model: torch.nn.Module) -> None:
+        # Of stage 3, the hooks of an evaluation in front of training would go on gathering beside
+        # those of the new engine.
+        hooks = getattr(self._evaluating, "optimizer", None)
+        if hooks is not None and hasattr(hooks, "_remove_module_hooks"):
+            hooks.destroy()
+        self._evaluating = None
+        self._partition(model)
+        super()._initialize_deepspeed_train(model)
 
     @property
     def root_device(self) -> torch.device:

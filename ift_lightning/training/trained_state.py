@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from ift_lightning.modeling.adapters import trainable_tensors
@@ -26,7 +27,23 @@ def _spread_like(value: torch.Tensor, example: torch.Tensor) -> torch.Tensor:
     if not isinstance(example, DTensor):
         return value
     # Every rank has the whole value: nothing needs to be sent.
-    return distribute_tensor(value, example.device_mesh, example.placements, src_data_rank=None)
+    part = distribute_tensor(value, example.device_mesh, example.placements, src_data_rank=None)
+    # It is on the mesh's device now, and not where parts are offloaded to.
+    return part.to(example.device)
+
+
+def step_count(value: torch.Tensor, device: torch.device, group: Mapping[str, Any]) -> torch.Tensor:
+    """Return a count of steps where the optimizer of torch looks for it.
+
+    Args:
+        value: As it was saved, on any device.
+        device: Of the parameter that it belongs to.
+        group: The parameter's group: fused and capturable optimizers count on the parameter's
+            device, others in main memory.
+    """
+    beside_parameter = bool(group.get("fused") or group.get("capturable"))
+    # A copy: saved tensors are mapped from a file, and optimizers count in place.
+    return value.to(device if beside_parameter else "cpu", copy=True)
 
 
 class TrainedState:
@@ -90,13 +107,23 @@ class TrainedState:
         for key, value in state.items():
             if not isinstance(value, torch.Tensor):
                 restored[key] = value
+            elif key == "step":
+                group = self._group_of(parameter)
+                restored[key] = step_count(value, parameter.device, group)
             elif value.shape == parameter.shape:
                 moment = _spread_like(value.to(value.dtype), parameter.detach().to(value.dtype))
                 restored[key] = moment.clone()
             else:
-                # Adam counts its steps in a tensor of its own, which stays in main memory.
-                restored[key] = value.clone() if key == "step" else value.to(parameter.device)
+                restored[key] = value.to(parameter.device, copy=True)
         self.optimizer.state[parameter] = restored
+
+    def _group_of(self, parameter: torch.Tensor) -> Mapping[str, Any]:
+        """Return the optimizer's group that a parameter is in."""
+        assert self.optimizer is not None
+        for group in self.optimizer.param_groups:
+            if any(item is parameter for item in group["params"]):
+                return group
+        raise ValueError("the optimizer does not have the parameter")
 
     def group_settings(self) -> list[dict[str, Any]]:
         """Return each parameter group's settings, such as the learning rate."""
@@ -153,10 +180,12 @@ class DeepSpeedState(TrainedState):
 
     def set_parameter(self, name: str, value: torch.Tensor) -> None:
         from deepspeed import zero
-        from deepspeed.utils import safe_set_full_fp32_param
+        from deepspeed.utils import safe_set_full_fp32_param, safe_set_local_fp32_param
 
         parameter = self.parameters[name]
-        if self.wrapper is not None:
+        if self.wrapper is not None and hasattr(parameter, "ds_id"):
+            safe_set_local_fp32_param(parameter, partition_of(value.float(), parameter))
+        elif self.wrapper is not None:
             safe_set_full_fp32_param(parameter, value.to(parameter.device).float())
         if hasattr(parameter, "ds_id"):
             with zero.GatheredParameters([parameter], modifier_rank=0), torch.no_grad():
@@ -208,16 +237,42 @@ class DeepSpeedState(TrainedState):
         return values
 
     def set_optimizer_state(self, name: str, state: Mapping[str, Any]) -> None:
-        from deepspeed.utils import safe_set_full_optimizer_state
+        from deepspeed.utils import safe_set_full_optimizer_state, safe_set_local_optimizer_state
 
         assert self.optimizer is not None
         parameter = self.parameters[name]
         for key, value in state.items():
             if _is_moment(value):
-                safe_set_full_optimizer_state(parameter, value.to(parameter.device), key)
+                if hasattr(parameter, "ds_id"):
+                    part = partition_of(value, parameter)
+                    safe_set_local_optimizer_state(parameter, part, key)
+                else:
+                    safe_set_full_optimizer_state(parameter, value.to(parameter.device), key)
                 continue
-            for flat in self.optimizer.state.values():
-                flat[key] = value.clone() if torch.is_tensor(value) else value
+            # Stage 3 takes the parameters out of the groups between steps; settings are the same.
+            group = self.optimizer.param_groups[0]
+            for flat, kept in self.optimizer.state.items():
+                if not torch.is_tensor(value):
+                    kept[key] = value
+                elif key == "step":
+                    kept[key] = step_count(value, flat.device, group)
+                else:
+                    kept[key] = value.to(flat.device, copy=True)
+
+
+def partition_of(value: torch.Tensor, parameter: Any) -> torch.Tensor:
+    """Return this rank's part of a whole tensor, as ZeRO-3 cuts it: flat, the last part padded.
+
+    Args:
+        value: Of the parameter's whole shape.
+        parameter: Cut by DeepSpeed.
+    """
+    size = parameter.ds_tensor.ds_numel
+    start = size * dist.get_rank(parameter.ds_process_group)
+    part = torch.zeros(size, dtype=value.dtype)
+    found = value.flatten()[start : start + size]
+    part[: found.numel()] = found
+    return part
 
 
 def _is_moment(value: Any) -> bool:
