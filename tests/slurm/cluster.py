@@ -67,6 +67,8 @@ TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
+# A requeued job is started by the backfill scheduler, which looks every 30 s by default.
+SchedulerParameters=bf_interval=3
 SlurmdParameters=config_overrides
 ReturnToService=2
 JobRequeue=1
