@@ -267,7 +267,7 @@ def _pair(
     is_trained = (bool(seeds[first]), bool(seeds[second]))
     found = paired_difference(a, b, bootstrap, is_trained=is_trained)
     is_single = matrix.is_binary and counts == (1, 1)
-    most = factor if matrix.info.unit == "%" else float("inf")
+    most = matrix.info.largest_difference
     table = pass_table(a[0], b[0]) if is_single else None
     has_seeds = max(counts) > 1
     alone = paired_difference(a.mean(axis=0)[None], b.mean(axis=0)[None], bootstrap)

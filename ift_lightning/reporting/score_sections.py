@@ -90,7 +90,7 @@ def _detectable(pair: PairComparison, info: ScoreInfo) -> Cell:
     if pair.power is None:
         return Cell("")
     size = pair.power.detectable
-    if info.unit == "%" and size >= info.factor:
+    if size >= info.largest_difference:
         return Cell(f"over {number(info.factor, 0)}", size)
     return number_cell(size, info.digits)
 

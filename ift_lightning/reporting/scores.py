@@ -42,6 +42,11 @@ class ScoreInfo:
         return "points" if self.unit in ("%", "points") else self.unit
 
     @property
+    def largest_difference(self) -> float:
+        """How far two shown values can be apart: 100 where they are shares."""
+        return self.factor if self.unit == "%" else float("inf")
+
+    @property
     def axis(self) -> str:
         """Label of an axis, with unit and direction."""
         direction = "higher" if self.higher_is_better else "lower"

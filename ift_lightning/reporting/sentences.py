@@ -77,7 +77,7 @@ def _undetected(pair: PairComparison, info: ScoreInfo) -> str:
 
 
 def _needed(power: Power, pair: PairComparison, info: ScoreInfo) -> str:
-    if info.unit == "%" and power.detectable >= info.factor:
+    if power.detectable >= info.largest_difference:
         return "The seeds differ so much that no difference of any size would be found for certain."
     size = number(power.smaller, info.digits)
     shown = number(power.detectable, info.digits)

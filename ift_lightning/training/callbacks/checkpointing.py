@@ -9,7 +9,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 
 from ift_lightning.errors import StoppedBySignal
-from ift_lightning.training.callbacks.progress import is_step_end
+from ift_lightning.training.callbacks.progress import is_last_step, is_step_end
 from ift_lightning.training.callbacks.stopping import StopRequests
 from ift_lightning.training.checkpoints import write_atomically
 from ift_lightning.training.strategies import PortableCheckpoints
@@ -68,9 +68,7 @@ class SaveLast(Checkpoint):
 
     def _validation_follows(self, trainer: L.Trainer) -> bool:
         every = self.val_every_n_steps
-        step = trainer.global_step
-        is_last = step == trainer.max_steps or trainer.should_stop
-        return every is not None and (step % every == 0 or is_last)
+        return every is not None and (trainer.global_step % every == 0 or is_last_step(trainer))
 
     def on_train_batch_end(
         self,

@@ -20,6 +20,11 @@ def is_step_end(trainer: L.Trainer, batch_idx: int) -> bool:
     return (batch_idx + 1) % int(trainer.accumulate_grad_batches) == 0
 
 
+def is_last_step(trainer: L.Trainer) -> bool:
+    """Whether training ends behind this optimizer step, by its number or by a callback's word."""
+    return trainer.global_step == trainer.max_steps or trainer.should_stop
+
+
 class ProgressMetrics(Callback):
     """Logs loss, learning rate, gradient norm, tokens per second, memory and AdaLoRA's ranks.
 
@@ -127,8 +132,7 @@ class ProgressMetrics(Callback):
         self._own_loss = self._own_loss.to(loss.device) + loss
         self._loss_count += 1
         step = trainer.global_step
-        is_last = step == trainer.max_steps or trainer.should_stop
-        if step % self.every_n_steps and not is_last:
+        if step % self.every_n_steps and not is_last_step(trainer):
             return
         self._stop_clock()
         self._log(trainer, pl_module, step)
